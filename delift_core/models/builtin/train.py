@@ -1,0 +1,222 @@
+"""Train the built-in language model, or continue from it: copying first, then mixed documents.
+
+    python -m delift_core.models.builtin.train --corpus corpus.jsonl --minutes 90 --out DIR [--start DIR]
+
+The finished folder holds model.safetensors (fp16), config.json, tokenizer.json and training.json.  A run that is
+stopped leaves its last checkpoint there, and `--start DIR` goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from delift_core.models.builtin.documents import EOS, PAD, RESERVED, Documents, Mix, Row, read_rows
+
+HERE = Path(__file__).parent
+VOCABULARY = 6144
+
+
+def train_tokenizer(rows: list[Row]) -> Tokenizer:
+    """Byte-level BPE over the training rows; digits stay single so that numbers can be copied."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((f"{row.prompt}\n{row.response}" for row in rows), trainer)
+    return tokenizer
+
+
+def new_model(vocabulary: int) -> LlamaForCausalLM:
+    """A Llama of 6 layers and width 256: about 6 million parameters with tied embeddings."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=256,
+            intermediate_size=704,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=EOS,
+            pad_token_id=PAD,
+        )
+    )
+
+
+def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the body, AdamW for embeddings and norms."""
+    body = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    return [
+        torch.optim.Muon(body, lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def weighted_loss(model: LlamaForCausalLM, batch, device: str) -> torch.Tensor:
+    """Weighted next-token cross-entropy in nats; the head runs only where the weight is above 0."""
+    ids, weights = batch.ids.to(device), batch.weights.to(device)
+    with torch.autocast(device, torch.bfloat16):
+        hidden = model.model(
+            input_ids=ids[:, :-1], attention_mask=batch.mask.to(device), position_ids=batch.positions.to(device), use_cache=False
+        ).last_hidden_state
+        scored = weights > 0
+        logits = model.lm_head(hidden[scored])
+    loss = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][scored], reduction="none")
+    return (loss * weights[scored]).sum() / weights.sum()
+
+
+def copying_loss(model: LlamaForCausalLM, vocabulary: int, device: str, sequences: int = 96, length: int | None = None) -> torch.Tensor:
+    """Cross-entropy in nats on the second occurrence of random sequences: near 0 once the model can copy."""
+    length = length or random.randint(6, 20)
+    piece = torch.randint(RESERVED, vocabulary, (sequences, length), device=device)
+    gap = lambda: torch.randint(RESERVED, vocabulary, (sequences, random.randint(0, 8)), device=device)  # noqa: E731
+    ids = torch.cat([gap(), piece, gap(), piece], 1)
+    with torch.autocast(device, torch.bfloat16):
+        logits = model.lm_head(model.model(input_ids=ids, use_cache=False).last_hidden_state[:, -length:-1])
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, -length + 1 :].flatten())
+
+
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path, facts: dict[str, object]) -> None:
+    """Write the model folder; each file under a temporary name first."""
+    out.mkdir(parents=True, exist_ok=True)
+    staging = out / ".writing"
+    half = {k: v.detach().to("cpu", torch.float16) for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    model.config.dtype = torch.float16
+    model.config.architectures = ["LlamaForCausalLM"]
+    model.config.save_pretrained(staging)
+    from safetensors.torch import save_file
+
+    save_file(half, staging / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(str(staging / "tokenizer.json"))
+    (staging / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 2048}, indent=1)
+    )
+    (staging / "training.json").write_text(json.dumps(facts, indent=1))
+    for file in sorted(staging.iterdir()):
+        os.replace(file, out / file.name)
+    staging.rmdir()
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Three phases: a few minutes of mixed documents, copying until it works, then mixed documents for the given time."""
+    torch.manual_seed(arguments.seed)
+    random.seed(arguments.seed)
+    device = arguments.device
+    rows = read_rows(arguments.corpus, HERE / "held_out.json")
+    print(f"{len(rows)} rows, {len({r.group for r in rows})} groups", flush=True)
+    if arguments.start:
+        tokenizer = Tokenizer.from_file(str(arguments.start / "tokenizer.json"))
+        model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
+    else:
+        tokenizer = train_tokenizer(rows)
+        model = new_model(tokenizer.get_vocab_size())
+    model.to(device).train()
+    vocabulary = tokenizer.get_vocab_size()
+    facts: dict[str, object] = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "corpus_sha256": hashlib.sha256(arguments.corpus.read_bytes()).hexdigest(),
+        "rows": len(rows),
+        "seed": arguments.seed,
+        "history": [],
+    }
+    if arguments.start and (arguments.start / "training.json").exists():
+        facts["history"] = json.loads((arguments.start / "training.json").read_text())["history"]
+
+    def step(loss: torch.Tensor, optimizers_: list[torch.optim.Optimizer], factor: float) -> None:
+        for optimizer in optimizers_:
+            for group in optimizer.param_groups:
+                group["lr"] = arguments.rate * factor
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers_:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    running = optimizers(model, arguments.rate)
+    documents = Documents(rows, tokenizer, Mix(), random.Random(arguments.seed + len(facts["history"])))
+    last_saved = time.time()
+    seen = {"steps": 0, "tokens": 0, "loss": 0.0}
+
+    def mixed(minutes: float, falling: bool) -> None:
+        nonlocal last_saved
+        began, first, total = time.time(), seen["steps"], minutes * 60
+        while (elapsed := time.time() - began) < total:
+            batch = documents.batch(arguments.batch, arguments.length)
+            loss = weighted_loss(model, batch, device)
+            # Warm up, stay, then fall to nothing over the last third, so that a run may be continued at full rate.
+            decay = 3.0 * (1 - elapsed / total) + 0.02 if falling else 1.0
+            step(loss, running, min(1.0, (seen["steps"] - first + 1) / 50, decay))
+            seen["steps"] += 1
+            seen["tokens"] += batch.weights.numel()
+            seen["loss"] = loss.item() if seen["steps"] == 1 else 0.98 * seen["loss"] + 0.02 * loss.item()
+            if seen["steps"] % 25 == 0:
+                with torch.no_grad():
+                    copying = copying_loss(model, vocabulary, device, 16, 40).item()
+                print(f"{seen['steps']} {elapsed:.0f} s loss {seen['loss']:.3f} copying {copying:.3f} {seen['tokens']} tokens", flush=True)
+            if time.time() - last_saved > arguments.save_every:
+                save(model, tokenizer, arguments.out, facts)
+                last_saved = time.time()
+
+    if not arguments.start:
+        # Embeddings first: on a fresh model random repeats teach nothing for many minutes.
+        documents.mix = replace(documents.mix, drill=0.2)
+        mixed(arguments.first_minutes, falling=False)
+        documents.mix = Mix()
+        began = time.time()
+        for number in range(1000):
+            loss = copying_loss(model, vocabulary, device)
+            step(loss, running, min(1.0, (number + 1) / 50) / 2)
+            if number % 25 == 0:
+                print(f"copying {number} {time.time() - began:.0f} s loss {loss.item():.3f}", flush=True)
+            if number > 50 and loss.item() < 0.3:
+                break
+    mixed(arguments.minutes, falling=True)
+    with torch.no_grad():
+        copying = copying_loss(model, vocabulary, device, 32, 40).item()
+    facts["history"].append(
+        {"minutes": arguments.minutes, **seen, "copying": copying, "device": device}
+    )
+    save(model, tokenizer, arguments.out, facts)
+    print("done", flush=True)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, required=True, help="JSON Lines with prompt, response, source")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="continue from this folder")
+    parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--first-minutes", type=float, default=8, help="mixed documents before the copying phase")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=float, default=300, help="seconds")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

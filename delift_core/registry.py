@@ -1,0 +1,122 @@
+"""Names to lazy targets.  A new scorer, objective or encoder is one new file and one line here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from delift_core.errors import ConfigError, unknown
+
+SCORERS: dict[str, str] = {
+    "icl": "delift_core.scoring.icl:InContext",
+    "embedding": "delift_core.scoring.embedding:Embedding",
+}
+
+OBJECTIVES: dict[str, str] = {
+    "fl": "delift_core.selection.objectives:FacilityLocation",
+    "flcg": "delift_core.selection.objectives:ConditionalGain",
+    "fl1mi": "delift_core.selection.objectives:SaturatingMutualInformation",
+    "fl2mi": "delift_core.selection.objectives:MutualInformation",
+    "got-d": "delift_core.selection.transport:TransportGradient",
+    "random": "delift_core.selection.baselines:Random",
+}
+
+ENCODERS: dict[str, str] = {
+    "minilm": "delift_core.models.encoder:MiniLM",
+    "fast": "delift_core.models.encoder:Static",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named pair of scorer and objective, as a paper would call it."""
+
+    name: str
+    scorer: str | None  # None: the objective looks at vectors or at nothing
+    objective: str
+    title: str  # what the user wants, in a few words
+    summary: str  # one sentence on what it does
+    cost: str  # in passes or encodings
+    paper: str
+    needs_target: bool = False
+    needs_existing: bool = False
+    needs_response: bool = True
+
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method(
+            "delift", "icl", "fl", "Represent the pool",
+            "Rows that, shown as examples, help the model most on the whole pool.",
+            "n x n model passes", "DELIFT, arXiv 2411.04425",
+        ),
+        Method(
+            "delift-task", "icl", "fl2mi", "Specialise to a target",
+            "Rows that, shown as examples, help the model most on the target task.",
+            "m x n model passes (m target rows)", "DELIFT, arXiv 2411.04425", needs_target=True,
+        ),
+        Method(
+            "delift-continual", "icl", "flcg", "Add what is new",
+            "Rows that help where the data already trained on does not.",
+            "n x (n + e) model passes (e existing rows)", "DELIFT, arXiv 2411.04425", needs_existing=True,
+        ),
+        Method(
+            "delift-se", "embedding", "fl", "Represent the pool, quickly",
+            "Rows that stand for the pool by sentence embedding alone; no language model.",
+            "n encodings", "DELIFT (SE), arXiv 2411.04425", needs_response=False,
+        ),
+        Method(
+            "got-d", None, "got-d", "Move towards a target fast",
+            "Rows whose mass moves the pool's distribution fastest towards the target's.",
+            "n + m encodings", "GOT-D, arXiv 2405.02774", needs_target=True, needs_response=False,
+        ),
+        Method(
+            "random", None, "random", "Random control",
+            "A seeded random subset: what every other choice has to beat.",
+            "none", "the control", needs_response=False,
+        ),
+    )
+}  # fmt: skip
+
+
+def method(name: str) -> Method:
+    """The method of this name; an unknown name raises ConfigError with the nearest known ones."""
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def resolve(table: Mapping[str, str], kind: str, name: str) -> Any:
+    """The class behind a name, imported now; an unknown name raises ConfigError."""
+    if name not in table:
+        raise unknown(kind, name, table)
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build(table: Mapping[str, str], kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """An instance of the named class with its options checked against the dataclass fields.
+
+    Field metadata may hold "help", "min", "max" and "choices".  A wrong option raises ConfigError.
+    """
+    cls = resolve(table, kind, name)
+    known = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for option, value in options.items():
+        if option not in known:
+            raise unknown(f"option of {kind} {name}:", option, known)
+        meta, default = known[option].metadata, known[option].default
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if default is not dataclasses.MISSING and type(value) is not type(default):
+            raise ConfigError(f"Option {option} of {name} wants {type(default).__name__}, not {value!r}.")
+        if value != value or ("min" in meta and value < meta["min"]) or ("max" in meta and value > meta["max"]):
+            raise ConfigError(
+                f"Option {option}={value} of {name} is outside [{meta.get('min', '-inf')}, {meta.get('max', 'inf')}]."
+            )
+        if "choices" in meta and value not in meta["choices"]:
+            raise unknown(f"value of option {option}:", str(value), meta["choices"])
+    return cls(**options)

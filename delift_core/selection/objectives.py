@@ -1,0 +1,174 @@
+"""The set functions of DELIFT (arXiv 2411.04425) as problems of the one facility-location solver.
+
+s_ij is how much candidate j helps row i, scaled to >= 0.  q_j = max over target rows t of s_tj: how much candidate j
+helps the target.  p_i = max over existing rows e of s_ie: how much the existing data already helps pool row i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from delift_core.errors import ConfigError
+from delift_core.selection.facility import Cover, CoverProblem, solve
+from delift_core.types import Evidence, Floats, Limit, Progress, Selection, Utility, no_progress
+
+
+class CoverObjective:
+    """An objective that is a `CoverProblem`: what its subclasses say is only which one."""
+
+    name: ClassVar[str]
+    nested: ClassVar[bool] = True
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """The problem whose columns are the candidates of the evidence."""
+        raise NotImplementedError
+
+    def exhausted(self, cover: Cover) -> str:
+        """What to tell when the picks from `cover.useful` on add nothing to f."""
+        return _tail(cover, "no row that is left adds anything; taken in the order of the pool")
+
+    def select(self, evidence: Evidence, limit: Limit, *, seed: int = 0, progress: Progress = no_progress) -> Selection:
+        """Pick rows greedily up to the limit.  The seed is not used: the answer is determined."""
+        cover = solve(self.problem(evidence), limit, evidence.tokens, progress)
+        notes = cover.notes
+        if cover.useful < len(cover.picks):
+            notes += (self.exhausted(cover),)
+        return Selection(
+            evidence.candidates[cover.picks], cover.gains, cover.value, cover.full_value, cover.nested, notes
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FacilityLocation(CoverObjective):
+    """Represent the whole pool: f(A) = sum_i max_{j in A} s_ij.  DELIFT, stage 1."""
+
+    name: ClassVar[str] = "fl"
+    needs: ClassVar[frozenset[str]] = frozenset({"pool"})
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """Rows and columns are the pool."""
+        return CoverProblem(_pool(evidence).values)
+
+
+@dataclass(frozen=True)
+class ConditionalGain(CoverObjective):
+    """Reward what existing data does not cover yet: f(A) = sum_i max(max_{j in A} s_ij - nu p_i, 0).  DELIFT, FLCG."""
+
+    nu: float = field(default=1.0, metadata={"help": "how strongly existing rows count", "min": 0.0})
+
+    name: ClassVar[str] = "flcg"
+    needs: ClassVar[frozenset[str]] = frozenset({"pool", "existing"})
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """Existing rows are a head start."""
+        existing = _part(evidence.existing, "existing")
+        _same(existing.helped, evidence.candidates, "existing helped")
+        if not existing.shape[1]:
+            raise ConfigError("The existing data has no rows. Give a file with rows, or choose fl.")
+        covered = _max(existing, axis=1)
+        return CoverProblem(_pool(evidence).values, start=np.float32(self.nu) * covered)
+
+    def exhausted(self, cover: Cover) -> str:
+        """The existing data covers what is left."""
+        return _tail(cover, "no row that is left adds to what is covered already; taken in the order of the pool")
+
+
+@dataclass(frozen=True)
+class SaturatingMutualInformation(CoverObjective):
+    """Cover the pool as far as it matters to the target: f(A) = sum_i min(max_{j in A} s_ij, eta q_i).
+
+    What the authors' code of DELIFT runs (submodlib FacilityLocationMutualInformation).  It saturates: once nothing
+    gains any more, picks go on by the gain without the cap.
+    """
+
+    eta: float = field(default=1.0, metadata={"help": "how far target relevance counts", "min": 0.0})
+
+    name: ClassVar[str] = "fl1mi"
+    needs: ClassVar[frozenset[str]] = frozenset({"pool", "target"})
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """Target relevance is the cap."""
+        return CoverProblem(_pool(evidence).values, cap=np.float32(self.eta) * _relevance(evidence))
+
+    def exhausted(self, cover: Cover) -> str:
+        """Everything that matters to the target is covered."""
+        rest = len(cover.picks) - cover.useful - cover.saturated
+        last = f", the last {rest} stand in the order of the pool" if rest else ""
+        return _tail(cover, f"f is saturated; {cover.saturated} rows are ordered by their gain without the cap{last}")
+
+
+@dataclass(frozen=True)
+class MutualInformation(CoverObjective):
+    """Specialise to a target: f(A) = sum_i max_{j in A} s_ij + eta sum_{j in A} q_j.  DELIFT, stage 2.
+
+    With rows = target, i runs over the target rows (submodlib FacilityLocationVariantMutualInformation) and only target
+    x pool utilities are needed; with rows = pool it runs over the pool, as summaries of the paper write it.
+    """
+
+    eta: float = field(default=1.0, metadata={"help": "weight of a row's own relevance to the target", "min": 0.0})
+    rows: str = field(
+        default="target", metadata={"help": "what is to be covered: target or pool", "choices": ("target", "pool")}
+    )
+
+    name: ClassVar[str] = "fl2mi"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Pool x pool utilities only when the pool is to be covered."""
+        return frozenset({"target"} if self.rows == "target" else {"target", "pool"})
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """Target relevance is a bonus."""
+        bonus = self.eta * _relevance(evidence).astype(np.float64)
+        covered = _part(evidence.target, "target") if self.rows == "target" else _pool(evidence)
+        return CoverProblem(covered.values, bonus=bonus)
+
+
+def _tail(cover: Cover, text: str) -> str:
+    return f"From pick {cover.useful + 1} on: {text}."
+
+
+def _part(utility: Utility | None, name: str) -> Utility:
+    if utility is None:
+        raise ValueError(f"the evidence has no {name} utilities, which this objective needs")
+    return utility
+
+
+def _same(found: object, expected: object, name: str) -> None:
+    if not np.array_equal(found, expected):  # type: ignore[arg-type]
+        raise ValueError(f"the {name} rows are not the candidates of the evidence, in their order")
+
+
+def _pool(evidence: Evidence) -> Utility:
+    pool = _part(evidence.pool, "pool")
+    _same(pool.helped, evidence.candidates, "pool helped")
+    _same(pool.candidates, evidence.candidates, "pool candidate")
+    return pool
+
+
+def _relevance(evidence: Evidence) -> Floats:
+    """Relevance q (n,): how much each candidate helps the target row that it helps most.
+
+    Raises ConfigError when the target is empty or no candidate helps any of its rows.
+    """
+    target = _part(evidence.target, "target")
+    _same(target.candidates, evidence.candidates, "target candidate")
+    if not target.shape[0]:
+        raise ConfigError("The target has no rows. Give a file with at least one row of the task.")
+    relevance = _max(target, axis=0)
+    if not relevance.any():
+        raise ConfigError(
+            "No row of the pool helps any row of the target. "
+            "Use a stronger model, the scale minmax, or the method got-d."
+        )
+    return relevance
+
+
+def _max(utility: Utility, axis: int) -> Floats:
+    """Largest value along an axis; absent pairs are 0."""
+    if isinstance(utility.values, np.ndarray):
+        return np.asarray(utility.values.max(axis=axis), np.float32)
+    return np.asarray(utility.values.max(axis=axis).toarray(), np.float32).ravel()

@@ -1,0 +1,12 @@
+"""Files to datasets: formats, layouts, checks.  `load` writes, `open_dataset` reads back, `preview` only looks."""
+
+from delift_core.data.load import load
+from delift_core.data.mapping import FieldMap
+from delift_core.data.preview import Preview, preview
+from delift_core.data.report import Loaded, Report, open_dataset, read_report, refusals
+from delift_core.data.unpack import ReadLimits
+
+__all__ = [
+    "FieldMap", "Loaded", "Preview", "ReadLimits", "Report", "load", "open_dataset", "preview", "read_report",
+    "refusals",
+]  # fmt: skip

@@ -1,0 +1,159 @@
+"""How much faster is exact scoring than the plain loop, and does it give the same numbers?
+
+    python -m benchmarks.scoring [--quick] [--threads 2] [--json]
+
+The plain loop is the authors' transformers path: per candidate, batches of 32 full sequences, padded, softmax over the
+vocabulary.  It gets the same tokens and rows sorted by length, so the ratio is due to the engine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from delift_core.errors import ModelError
+from delift_core.models.causal import CausalModel, load_causal
+from delift_core.scoring.icl import InContext
+from delift_core.scoring.job import Job
+from delift_core.scoring.rows import Rows
+from delift_core.types import Floats, Identity, MemoryStore
+
+ROOT = Path(__file__).parents[1]
+BATCH = 32
+M135 = {
+    "vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def real_rows(data: Path, helped: int, candidates: int, seed: int = 0) -> tuple[Rows, Rows]:
+    """Distinct rows of natural_instructions, from all its tasks, seeded."""
+    found: dict[tuple[str, str], None] = {}
+    with (data / "natural_instructions.jsonl").open(encoding="utf-8") as lines:
+        for record in map(json.loads, lines):
+            found[f"{record['Definition'][0]}\n\n{record['input']}", record["output"][0]] = None
+    rows = list(found)
+    chosen = np.random.default_rng(seed).permutation(len(rows))[: helped + candidates]
+
+    def part(at: Any) -> Rows:
+        return Rows([rows[i][0] for i in at], [rows[i][1] for i in at], np.asarray(at, np.int64))
+
+    return part(chosen[:helped]), part(chosen[helped:])
+
+
+def plain_loop(job: Job) -> Floats:
+    """U as the authors' loop computes it, (R, C)."""
+    model = job.model.model
+    suffixes = job.layout.after
+    order = sorted(range(len(suffixes)), key=lambda i: len(suffixes[i]))
+    examples = job.template.examples(job.candidates.prompts, job.candidates.responses)
+    alone = _distances(model, [s.tokens for s in job.layout.alone], [s.labels for s in job.layout.alone], order)
+    columns = []
+    for example in examples:
+        sequences = [example.cut(int(a)) + s.tokens for a, s in zip(job.layout.allowance, suffixes, strict=True)]
+        columns.append(alone - _distances(model, sequences, [s.labels for s in suffixes], order))
+    return np.stack(columns, 1)
+
+
+def _distances(model: Any, sequences: list[Any], labels: list[Any], order: list[int]) -> Floats:
+    d = np.empty(len(sequences), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), BATCH):
+            rows = order[start : start + BATCH]
+            length = max(len(sequences[i]) for i in rows)
+            ids = torch.tensor([[*sequences[i], *[0] * (length - len(sequences[i]))] for i in rows])
+            mask = torch.tensor([[1] * len(sequences[i]) + [0] * (length - len(sequences[i])) for i in rows])
+            p = torch.softmax(model(input_ids=ids, attention_mask=mask).logits.float(), -1)
+            for at, i in enumerate(rows):
+                end = len(sequences[i])
+                true = p[at, end - len(labels[i]) : end].gather(-1, torch.tensor(labels[i])[:, None])[:, 0]
+                d[i] = float((1 - true).square().mean().sqrt())
+    return d
+
+
+def compare(model: CausalModel, helped: Rows, candidates: Rows) -> dict[str, float]:
+    """Seconds of both, their ratio, and the largest difference in U."""
+    scorer = InContext()
+    few = helped.part(0, 8), candidates.part(0, 2)
+    scorer.score(*few, model, same=False, store=MemoryStore())  # warm
+    start = time.perf_counter()
+    fast = scorer.score(helped, candidates, model, same=False, store=MemoryStore())
+    seconds = time.perf_counter() - start
+    job = Job.of(
+        helped,
+        candidates,
+        model,
+        template="delift",
+        example_tokens=scorer.example_tokens,
+        query_tokens=scorer.query_tokens,
+    )
+    start = time.perf_counter()
+    plain = plain_loop(job)
+    plain_seconds = time.perf_counter() - start
+    return {
+        "ratio": plain_seconds / seconds,
+        "max_diff": float(np.abs(fast.l2.values - plain).max()),
+        "seconds": seconds,
+        "plain_seconds": plain_seconds,
+        "pairs": len(helped) * len(candidates),
+        "example_tokens": float(
+            np.mean([len(e.cut(256)) for e in job.template.examples(candidates.prompts, candidates.responses)])
+        ),
+        "query_tokens": float(np.mean([len(s) - len(s.labels) + 1 for s in job.layout.after])),
+        "response_tokens": float(np.mean([len(s.labels) for s in job.layout.after])),
+    }
+
+
+def m135(text: CausalModel) -> CausalModel:
+    """Random weights in the shape of a 135M model, with the tokens of `text`."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**M135)).eval().requires_grad_(False)
+    identity = Identity("135M shape", "random", "causal-lm", model.num_parameters())
+    return replace(text, model=model, identity=identity, context=2048)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="builtin", help="instead of the built-in model")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("DELIFT_SHARED", ROOT.parent / "shared")) / "data"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the pairs, and no 135M shape")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    try:
+        model = load_causal(options.model, device="cpu", dtype="float32")
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 2
+    parts = [("builtin", model, (60, 16) if options.quick else (200, 50))]
+    if not options.quick:
+        parts.append(("m135", m135(model), (16, 8)))
+    result: dict[str, float] = {"threads": options.threads}
+    for name, model, size in parts:
+        figures = compare(model, *real_rows(options.data, *size))
+        result |= {f"{name}_{key}": round(value, 8) for key, value in figures.items()}
+        if not options.json:
+            print(f"{name}, {size[0]} x {size[1]} pairs, {options.threads} threads")
+            print(f"  {'plain loop':<14}{figures['plain_seconds']:10.2f} s")
+            print(f"  {'exact engine':<14}{figures['seconds']:10.2f} s   {figures['ratio']:.2f} x")
+            print(f"  {'difference':<14}{figures['max_diff']:10.1e}   at most, in U")
+    if options.json:
+        print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

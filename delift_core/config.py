@@ -34,7 +34,7 @@ class Budget:
         """Read "30%", "500", "500 rows", "200ktok", "1.5mtok"; anything else raises ConfigError."""
         match = cls._PATTERN.match(str(text))
         if not match:
-            raise ConfigError(f"Budget {text!r} is not understood. Give rows (500), a share (30%) or tokens (200ktok).")
+            raise ConfigError(f"Budget {text!r} is not understood. Give rows (500), a share (30%), tokens (200ktok).")
         amount, unit = float(match[1]), (match[2] or "rows").lower()
         if amount <= 0:
             raise ConfigError(f"Budget {text!r} keeps nothing. Give more than 0.")
@@ -61,7 +61,9 @@ class Budget:
             return Limit(rows=min(n, max(1, math.floor(n * self.amount / 100 + 0.5))))
         if self.unit == "rows":
             if self.amount > n:
-                raise ConfigError(f"Budget of {self.amount:.0f} rows, but the pool has {n} rows after checks. Ask for at most {n}.")
+                raise ConfigError(
+                    f"Budget of {self.amount:.0f} rows, but the pool has {n} rows after checks. Ask for at most {n}."
+                )
             return Limit(rows=int(self.amount))
         smallest = int(np.min(tokens)) if n else 0
         if self.amount < smallest:
@@ -81,10 +83,18 @@ class RunConfig:
     method: str = "delift"
     budget: str = "30%"
     model: str = field(default="builtin", metadata={"help": "causal language model: builtin, a hub id or a folder"})
-    encoder: str = field(default="minilm", metadata={"help": "sentence encoder: minilm, fast or a sentence-transformers id"})
-    template: str = field(default="delift", metadata={"help": "prompt template of the scorer", "choices": ("delift", "chat", "paper")})
-    kind: str = field(default="l2", metadata={"help": "utility: l2 (the paper's) or pmi (nats per token)", "choices": ("l2", "pmi")})
-    scale: str = field(default="clip", metadata={"help": "clip below 0 (the paper's) or global min-max", "choices": ("clip", "minmax")})
+    encoder: str = field(
+        default="minilm", metadata={"help": "sentence encoder: minilm, fast or a sentence-transformers id"}
+    )
+    template: str = field(
+        default="delift", metadata={"help": "prompt template of the scorer", "choices": ("delift", "chat", "paper")}
+    )
+    kind: str = field(
+        default="l2", metadata={"help": "utility: l2 (the paper's) or pmi (nats per token)", "choices": ("l2", "pmi")}
+    )
+    scale: str = field(
+        default="clip", metadata={"help": "clip below 0 (the paper's) or global min-max", "choices": ("clip", "minmax")}
+    )
     keep_duplicates: bool = field(default=False, metadata={"help": "let exact copies count more than once"})
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "options of the objective"})
@@ -107,7 +117,9 @@ class RunConfig:
         """Read `to_json`'s form; an unknown field or format raises ConfigError."""
         record = dict(record)
         if record.pop("format", None) != FORMAT:
-            raise ConfigError(f"This configuration is not of format {FORMAT}. Make it again with this version of delift.")
+            raise ConfigError(
+                f"This configuration is not of format {FORMAT}. Make it again with this version of delift."
+            )
         known = {f.name for f in fields(cls)}
         for name in record:
             if name not in known:

@@ -117,7 +117,9 @@ class Dataset:
     def group(self, name: str) -> list[str | None]:
         """Values of one scalar field, one per row."""
         if name not in self.fields:
-            raise DataError(f"{self.name} has no field {name!r} to group by. It has: {', '.join(self.fields) or 'none'}.")
+            raise DataError(
+                f"{self.name} has no field {name!r} to group by. It has: {', '.join(self.fields) or 'none'}."
+            )
         values: list[str | None] = self.table[f"field.{name}"].to_pylist()
         return values
 
@@ -185,7 +187,9 @@ class Utility:
     def __post_init__(self) -> None:
         expected = (len(self.helped), len(self.candidates))
         if self.values.shape != expected:
-            raise ValueError(f"utility of shape {self.values.shape} for {expected[0]} helped rows, {expected[1]} candidates")
+            raise ValueError(
+                f"utility of shape {self.values.shape} for {expected[0]} helped rows, {expected[1]} candidates"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -271,7 +275,7 @@ class Selection:
 
     @property
     def share(self) -> float:
-        """f of the picks over f of the whole pool; NaN where the whole pool is worth nothing."""
+        """Value of the picks over that of the whole pool; NaN where the whole pool is worth nothing."""
         if not len(self):
             return 0.0
         return float(self.value[-1]) / self.full_value if self.full_value else math.nan

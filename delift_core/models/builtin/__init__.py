@@ -1,0 +1,1 @@
+"""The built-in language model: its weights, its documents and the script that trains it."""

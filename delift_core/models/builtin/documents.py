@@ -96,7 +96,9 @@ def _grouped(rows: list[Row]) -> list[Row]:
         TfidfVectorizer(ngram_range=(1, 2), max_features=30_000, sublinear_tf=True), TruncatedSVD(64, random_state=0)
     ).fit_transform([rows[i].prompt[:500] + "\n" + rows[i].response[:120] for i in others])
     features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-9
-    clusters = MiniBatchKMeans(max(2, len(others) // 40), random_state=0, n_init=1, batch_size=4096).fit_predict(features)
+    clusters = MiniBatchKMeans(max(2, len(others) // 40), random_state=0, n_init=1, batch_size=4096).fit_predict(
+        features
+    )
     for i, cluster in zip(others, clusters, strict=True):
         labels[i] = len(names) + int(cluster)
     return [Row(r.prompt, r.response, r.source, g) for r, g in zip(rows, labels, strict=True)]
@@ -116,15 +118,32 @@ class Style:
     def random(cls, rng: random.Random, words: list[str]) -> Style:
         """A plain style, or one with a random wrapper of real words and punctuation."""
         style = cls(drop_definition=rng.random() < 0.4)
+
+        def some(most: int) -> str:
+            return " ".join(rng.choice(words) for _ in range(rng.randint(1, most)))
+
         if rng.random() < 0.75:
-            some = lambda most: " ".join(rng.choice(words) for _ in range(rng.randint(1, most)))  # noqa: E731
             style.prefix = rng.choice(
-                [some(5) + " ", some(3) + ": ", some(2).upper() + "\n", "# " + some(1) + "\n", '"', "- ", "(", "The " + some(3) + " is ", ""]
+                [
+                    f"{some(5)} ",
+                    f"{some(3)}: ",
+                    f"{some(2).upper()}\n",
+                    f"# {some(1)}\n",
+                    '"',
+                    "- ",
+                    "(",
+                    f"The {some(3)} is ",
+                    "",
+                ]
             )
-            style.suffix = rng.choice(["", "", ".", "!", " " + some(3), "\n" + some(3), '"', ")", "\n#### " + some(1), " [" + some(1) + "]"])
+            style.suffix = rng.choice(
+                ["", "", ".", "!", f" {some(3)}", f"\n{some(3)}", '"', ")", f"\n#### {some(1)}", f" [{some(1)}]"]
+            )
         style.upper = rng.random() < 0.08
         if rng.random() < 0.15:
-            style.marks = rng.choice([("<<", ">>"), ("[", "]"), ("$", ""), ("{", "}"), ("*", "*"), ("", ".0"), ("", "%")])
+            style.marks = rng.choice(
+                [("<<", ">>"), ("[", "]"), ("$", ""), ("{", "}"), ("*", "*"), ("", ".0"), ("", "%")]
+            )
         return style
 
     def apply(self, row: Row) -> tuple[str, str]:
@@ -172,7 +191,7 @@ class Documents:
     def _query(self, prompt: str, response: str) -> tuple[list[int], list[int]]:
         return (
             self._encode(f"Query:\n{prompt}\n")[-self.mix.query_tokens :],
-            self._encode(response)[: self.mix.response_tokens] + [EOS],
+            [*self._encode(response)[: self.mix.response_tokens], EOS],
         )
 
     def _drill(self) -> list[tuple[list[int], list[float]]]:
@@ -242,5 +261,8 @@ class Documents:
         seen = (doc[:, :, None] == doc[:, None, :]) & ((seg[:, None, :] == 0) | (seg[:, :, None] == seg[:, None, :]))
         seen &= torch.ones(length, length, dtype=torch.bool).tril()
         return Packed(
-            torch.from_numpy(ids), torch.from_numpy(weights[:, 1:].copy()), torch.from_numpy(positions[:, :-1].copy()), seen[:, None]
+            torch.from_numpy(ids),
+            torch.from_numpy(weights[:, 1:].copy()),
+            torch.from_numpy(positions[:, :-1].copy()),
+            seen[:, None],
         )

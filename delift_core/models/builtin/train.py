@@ -11,16 +11,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delift_core.models.builtin.documents import EOS, PAD, RESERVED, Documents, Mix, Row, read_rows
+from delift_core.models.builtin.documents import EOS, PAD, RESERVED, Documents, Mix, Packed, Row, read_rows
 
 HERE = Path(__file__).parent
 VOCABULARY = 6144
@@ -75,8 +78,8 @@ def start_with_induction(model: LlamaForCausalLM, seed: int = 0) -> None:
     pair = torch.arange(half)
     angle = 10_000.0 ** (-pair / half)  # rotation per token of each pair of dimensions
 
-    def projection() -> torch.Tensor:
-        matrix = torch.randn(head, width, generator=generator) / width**0.5
+    def projection() -> Tensor:
+        matrix: Tensor = torch.randn(head, width, generator=generator) / width**0.5
         matrix[:, 0] = 0.0
         matrix[:, width - head :] = 0.0
         return matrix
@@ -115,12 +118,15 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
     ]
 
 
-def weighted_loss(model: LlamaForCausalLM, batch, device: str) -> torch.Tensor:
+def weighted_loss(model: LlamaForCausalLM, batch: Packed, device: str) -> Tensor:
     """Weighted next-token cross-entropy in nats; the head runs only where the weight is above 0."""
     ids, weights = batch.ids.to(device), batch.weights.to(device)
     with torch.autocast(device, torch.bfloat16):
         hidden = model.model(
-            input_ids=ids[:, :-1], attention_mask=batch.mask.to(device), position_ids=batch.positions.to(device), use_cache=False
+            input_ids=ids[:, :-1],
+            attention_mask=batch.mask.to(device),
+            position_ids=batch.positions.to(device),
+            use_cache=False,
         ).last_hidden_state
         scored = weights > 0
         logits = model.lm_head(hidden[scored])
@@ -128,119 +134,145 @@ def weighted_loss(model: LlamaForCausalLM, batch, device: str) -> torch.Tensor:
     return (loss * weights[scored]).sum() / weights.sum()
 
 
-def copying_loss(model: LlamaForCausalLM, vocabulary: int, device: str, sequences: int = 96, length: int | None = None) -> torch.Tensor:
+def copying_loss(
+    model: LlamaForCausalLM, vocabulary: int, device: str, sequences: int = 96, length: int | None = None
+) -> Tensor:
     """Cross-entropy in nats on the second occurrence of random sequences: near 0 once the model can copy."""
     length = length or random.randint(6, 20)
     piece = torch.randint(RESERVED, vocabulary, (sequences, length), device=device)
-    gap = lambda: torch.randint(RESERVED, vocabulary, (sequences, random.randint(0, 8)), device=device)  # noqa: E731
-    ids = torch.cat([gap(), piece, gap(), piece], 1)
+    before, between = (
+        torch.randint(RESERVED, vocabulary, (sequences, random.randint(0, 8)), device=device) for _ in range(2)
+    )
+    ids = torch.cat([before, piece, between, piece], 1)
     with torch.autocast(device, torch.bfloat16):
         logits = model.lm_head(model.model(input_ids=ids, use_cache=False).last_hidden_state[:, -length:-1])
     return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, -length + 1 :].flatten())
 
 
-def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path, facts: dict[str, object]) -> None:
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, out: Path, facts: Facts) -> None:
     """Write the model folder; each file under a temporary name first."""
-    out.mkdir(parents=True, exist_ok=True)
     staging = out / ".writing"
+    staging.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().to("cpu", torch.float16) for k, v in model.state_dict().items() if k != "lm_head.weight"}
     model.config.dtype = torch.float16
     model.config.architectures = ["LlamaForCausalLM"]
     model.config.save_pretrained(staging)
-    from safetensors.torch import save_file
-
     save_file(half, staging / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(staging / "tokenizer.json"))
-    (staging / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<pad>", "model_max_length": 2048}, indent=1)
-    )
-    (staging / "training.json").write_text(json.dumps(facts, indent=1))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<eos>",
+        "pad_token": "<pad>",
+        "model_max_length": 2048,
+    }
+    (staging / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+    (staging / "training.json").write_text(json.dumps(asdict(facts), indent=1))
     for file in sorted(staging.iterdir()):
-        os.replace(file, out / file.name)
+        file.replace(out / file.name)
     staging.rmdir()
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Two phases: copying until the loss on repeats is below 0.5 nats, then mixed documents for the given time."""
-    torch.manual_seed(arguments.seed)
-    random.seed(arguments.seed)
-    device = arguments.device
-    rows = read_rows(arguments.corpus, HERE / "held_out.json")
-    print(f"{len(rows)} rows, {len({r.group for r in rows})} groups", flush=True)
-    if arguments.start:
-        tokenizer = Tokenizer.from_file(str(arguments.start / "tokenizer.json"))
-        model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
-    else:
-        tokenizer = train_tokenizer(rows)
-        model = new_model(tokenizer.get_vocab_size())
-        start_with_induction(model)
-    model.to(device).train()
-    vocabulary = tokenizer.get_vocab_size()
-    facts: dict[str, object] = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "corpus_sha256": hashlib.sha256(arguments.corpus.read_bytes()).hexdigest(),
-        "rows": len(rows),
-        "seed": arguments.seed,
-        "history": [],
-    }
-    if arguments.start and (arguments.start / "training.json").exists():
-        facts["history"] = json.loads((arguments.start / "training.json").read_text())["history"]
+@dataclass
+class Facts:
+    """What training.json says about the weights beside it."""
 
-    def step(loss: torch.Tensor, optimizers_: list[torch.optim.Optimizer], factor: float) -> None:
-        for optimizer in optimizers_:
+    parameters: int
+    corpus_sha256: str
+    rows: int
+    seed: int
+    history: list[dict[str, Any]] = field(default_factory=list)  # one entry a run of this script
+
+
+class Trainer:
+    """A model, its optimizers and its documents."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        torch.manual_seed(arguments.seed)
+        random.seed(arguments.seed)
+        self.arguments, self.device = arguments, arguments.device
+        rows = read_rows(arguments.corpus, HERE / "held_out.json")
+        print(f"{len(rows)} rows, {len({r.group for r in rows})} groups", flush=True)
+        earlier: list[dict[str, Any]] = []
+        if arguments.start:
+            self.tokenizer = Tokenizer.from_file(str(arguments.start / "tokenizer.json"))
+            self.model = LlamaForCausalLM.from_pretrained(arguments.start, dtype=torch.float32)
+            earlier = json.loads((arguments.start / "training.json").read_text())["history"]
+        else:
+            self.tokenizer = train_tokenizer(rows)
+            self.model = new_model(self.tokenizer.get_vocab_size())
+            start_with_induction(self.model)
+        self.model.to(self.device).train()
+        self.vocabulary = self.tokenizer.get_vocab_size()
+        self.optimizers = optimizers(self.model, arguments.rate)
+        self.documents = Documents(rows, self.tokenizer, Mix(), random.Random(arguments.seed + len(earlier)))
+        self.facts = Facts(
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            corpus_sha256=hashlib.sha256(arguments.corpus.read_bytes()).hexdigest(),
+            rows=len(rows),
+            seed=arguments.seed,
+            history=earlier,
+        )
+
+    def step(self, loss: Tensor, factor: float) -> None:
+        """One update at `factor` times the full learning rate."""
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = arguments.rate * factor
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers_:
+                group["lr"] = self.arguments.rate * factor
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    running = optimizers(model, arguments.rate)
-    documents = Documents(rows, tokenizer, Mix(), random.Random(arguments.seed + len(facts["history"])))
-    last_saved = time.time()
-    seen = {"steps": 0, "tokens": 0, "loss": 0.0}
-
-    def mixed(minutes: float) -> None:
-        nonlocal last_saved
-        began, first, total = time.time(), seen["steps"], minutes * 60
-        while (elapsed := time.time() - began) < total:
-            batch = documents.batch(arguments.batch, arguments.length)
-            loss = weighted_loss(model, batch, device)
-            # Warm up, stay, then fall to nothing over the last third, so that a run may be continued at full rate.
-            step(loss, running, min(1.0, (seen["steps"] - first + 1) / 50, 3.0 * (1 - elapsed / total) + 0.02))
-            seen["steps"] += 1
-            seen["tokens"] += batch.weights.numel()
-            seen["loss"] = loss.item() if seen["steps"] == 1 else 0.98 * seen["loss"] + 0.02 * loss.item()
-            if seen["steps"] % 25 == 0:
-                with torch.no_grad():
-                    copying = copying_loss(model, vocabulary, device, 16, 40).item()
-                print(f"{seen['steps']} {elapsed:.0f} s loss {seen['loss']:.3f} copying {copying:.3f} {seen['tokens']} tokens", flush=True)
-            if time.time() - last_saved > arguments.save_every:
-                save(model, tokenizer, arguments.out, facts)
-                last_saved = time.time()
-
-    if not arguments.start:
+    def copying(self, steps: int = 2000, enough: float = 0.5) -> None:
+        """Repeats of random tokens, until the loss on them is low enough."""
         began = time.time()
-        for number in range(2000):
-            loss = copying_loss(model, vocabulary, device)
-            step(loss, running, min(1.0, (number + 1) / 50) / 2)
+        for number in range(steps):
+            loss = copying_loss(self.model, self.vocabulary, self.device)
+            self.step(loss, min(1.0, (number + 1) / 50) / 2)
             if number % 25 == 0:
                 print(f"copying {number} {time.time() - began:.0f} s loss {loss.item():.3f}", flush=True)
-            if number > 50 and loss.item() < 0.5:
+            if number > 50 and loss.item() < enough:
                 break
-    mixed(arguments.minutes)
-    with torch.no_grad():
-        copying = copying_loss(model, vocabulary, device, 32, 40).item()
-    facts["history"].append(
-        {"minutes": arguments.minutes, **seen, "copying": copying, "device": device}
-    )
-    save(model, tokenizer, arguments.out, facts)
-    print("done", flush=True)
+
+    def mixed(self, minutes: float) -> None:
+        """Mixed documents for the given time; saves every few minutes and at the end."""
+        began = saved = time.time()
+        steps, tokens, smooth = 0, 0, 0.0
+        while (elapsed := time.time() - began) < minutes * 60:
+            batch = self.documents.batch(self.arguments.batch, self.arguments.length)
+            loss = weighted_loss(self.model, batch, self.device)
+            # Warm up, stay, then fall to nothing over the last third, so that a run may be continued at full rate.
+            self.step(loss, min(1.0, (steps + 1) / 50, 3.0 * (1 - elapsed / (minutes * 60)) + 0.02))
+            steps, tokens = steps + 1, tokens + batch.weights.numel()
+            smooth = loss.item() if steps == 1 else 0.98 * smooth + 0.02 * loss.item()
+            if steps % 25 == 0:
+                print(
+                    f"{steps} {elapsed:.0f} s loss {smooth:.3f} copying {self.repeats():.3f} {tokens} tokens",
+                    flush=True,
+                )
+            if time.time() - saved > self.arguments.save_every:
+                save(self.model, self.tokenizer, self.arguments.out, self.facts)
+                saved = time.time()
+        self.facts.history.append(
+            {
+                "minutes": minutes,
+                "steps": steps,
+                "tokens": tokens,
+                "loss": round(smooth, 3),
+                "copying": round(self.repeats(), 3),
+                "device": self.device,
+            }
+        )
+        save(self.model, self.tokenizer, self.arguments.out, self.facts)
+
+    def repeats(self) -> float:
+        """Loss in nats on sequences of 40 random tokens that occur twice."""
+        with torch.no_grad():
+            return copying_loss(self.model, self.vocabulary, self.device, 16, 40).item()
 
 
 def main() -> None:
-    """Parse the command line and train."""
+    """Copying until it works (unless continued), then mixed documents for the given time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="JSON Lines with prompt, response, source")
     parser.add_argument("--out", type=Path, required=True)
@@ -252,7 +284,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=300, help="seconds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    train(parser.parse_args())
+    trainer = Trainer(parser.parse_args())
+    if not trainer.arguments.start:
+        trainer.copying()
+    trainer.mixed(trainer.arguments.minutes)
 
 
 if __name__ == "__main__":

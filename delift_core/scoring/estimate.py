@@ -1,0 +1,85 @@
+"""What scoring will cost: counted in tokens, and timed for a second on this machine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from delift_core.scoring.choose import engine_for
+from delift_core.scoring.engine import Engine, Plain
+from delift_core.scoring.job import Job
+from delift_core.scoring.rows import Rows
+from delift_core.types import Cost
+
+WARM_UP = 1.0  # seconds
+SAMPLE = 2000  # rows of a side that are tokenised for an estimate
+
+
+def sample(rows: Rows) -> Rows:
+    """At most SAMPLE rows, evenly spaced."""
+    if len(rows) <= SAMPLE:
+        return rows
+    at = np.linspace(0, len(rows) - 1, SAMPLE).astype(np.int64)
+    return Rows([rows.prompts[i] for i in at], [rows.responses[i] for i in at], rows.indices[at])
+
+
+def measured_cost(job: Job, helped: int, candidates: int) -> Cost:
+    """Cost of `helped` x `candidates` pairs, of which `job` holds a sample."""
+    examples = job.template.examples(job.candidates.prompts, job.candidates.responses)
+    prefixes = [sum(len(e.cut(room)) for room, _ in job.layout.classes) for e in examples]
+    prefix = float(np.mean(prefixes))  # tokens read for one candidate
+    shown = float(np.mean([len(e.cut(job.example_tokens)) for e in examples]))
+    suffix = float(np.mean([len(s) for s in job.layout.after]))
+    labels = float(np.mean([len(s.labels) for s in job.layout.after]))
+    alone = float(np.mean([len(s) for s in job.layout.alone]))
+    pairs = helped * candidates
+    with engine_for(job.model, job.longest) as choice:
+        engine = choice.engine
+        if isinstance(engine, Plain):
+            tokens = pairs * (shown + suffix) + helped * alone
+            before, after = 0.0, pairs * suffix + helped * alone
+        else:
+            before, after = candidates * prefix, pairs * suffix + helped * alone
+            tokens = before + after
+        reading, passing = _speed(engine, job)
+    body, head = _parameters(job)
+    return Cost(
+        pairs=pairs,
+        tokens=int(tokens),
+        flops=2.0 * body * tokens + 2.0 * head * (pairs + helped) * labels,
+        seconds=before * reading + after * passing,
+        bytes=pairs * 8 + candidates + helped * 8,
+    )
+
+
+def _speed(engine: Engine, job: Job) -> tuple[float, float]:
+    """Seconds for one token of a prefix and for one token of a helped row, head and all."""
+    lengths = np.argsort(
+        [len(p) + len(r) for p, r in zip(job.candidates.prompts, job.candidates.responses, strict=True)]
+    )
+    middle = int(lengths[len(lengths) // 2])
+    part = job.candidates.part(middle, middle + 1)
+    prefix = job.template.examples(part.prompts, part.responses)[0].cut(job.layout.classes[0][0])
+    batches = [batch for _, group in job.prepare(engine) for batch in group]
+    order = np.random.default_rng(0).permutation(len(batches))
+    with torch.inference_mode():
+        engine.read(prefix)  # the first pass allocates
+        start = time.perf_counter()
+        seen = engine.read(prefix)
+        reading = (time.perf_counter() - start) / max(1, len(prefix))
+        done, start, at = 0, time.perf_counter(), 0
+        while done == 0 or time.perf_counter() - start < WARM_UP:
+            batch = batches[order[at % len(order)]]
+            engine.run(seen, batch).sum().item()  # waits for the device
+            done, at = done + batch.tokens, at + 1
+        return reading, (time.perf_counter() - start) / done
+
+
+def _parameters(job: Job) -> tuple[int, int]:
+    """Weights that every token passes, and those of the head."""
+    model = job.model.model
+    embedding = model.get_input_embeddings().weight.numel()
+    body = sum(p.numel() for p in model.base_model.parameters()) - embedding
+    return body, model.get_output_embeddings().weight.numel()

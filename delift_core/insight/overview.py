@@ -1,0 +1,117 @@
+"""A utility of any size as at most 400 x 400 blocks, and what each row gets and each candidate gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delift_core.types import Doubles, Floats, Indices, Utility
+
+MOST_CELLS = 400  # on each side
+How = Literal["mean", "max", "share"]
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """Blocks of a utility whose rows and columns were put in order.  A block without a stored pair is NaN."""
+
+    values: Floats  # (r, c): mean, max, or share above 0 of each block
+    rows: Indices  # (R,) positions in the utility, in the order shown
+    columns: Indices  # (C,)
+    row_edges: Indices  # (r + 1,) block i covers rows[row_edges[i]:row_edges[i + 1]]
+    column_edges: Indices  # (c + 1,)
+    how: How
+
+    @property
+    def exact(self) -> bool:
+        """True where each block is one pair."""
+        return self.values.shape == (len(self.rows), len(self.columns))
+
+    def block(self, row: int, column: int) -> tuple[Indices, Indices]:
+        """Positions in the utility of the rows and columns that one block covers, in the order shown."""
+        r, c = self.row_edges, self.column_edges
+        return self.rows[r[row] : r[row + 1]], self.columns[c[column] : c[column + 1]]
+
+
+def overview(utility: Utility, rows: Indices, columns: Indices, how: How = "mean", cells: int = MOST_CELLS) -> Overview:
+    """Summarise a utility into at most cells x cells blocks, rows and columns in the given order of positions."""
+    row_edges, column_edges = _edges(len(rows), cells), _edges(len(columns), cells)
+    values = np.full((len(row_edges) - 1, len(column_edges) - 1), np.nan, np.float32)
+    if rows.size and columns.size:
+        for i in range(len(values)):
+            part = cells_of(utility, rows[row_edges[i] : row_edges[i + 1]], columns)  # (b, C)
+            values[i] = _summary(part, column_edges[:-1], how)
+    return Overview(values, rows, columns, row_edges, column_edges, how)
+
+
+def cells_of(utility: Utility, rows: Indices, columns: Indices) -> Floats:
+    """The exact values (len(rows), len(columns)) at these positions; NaN where a pair is missing."""
+    if utility.is_dense:
+        values: Any = utility.values
+        dense: Floats = np.asarray(values[rows], dtype=np.float32)[:, columns]
+        return dense
+    stored: Any = utility.values
+    part = stored[:, columns][rows].tocoo()
+    out = np.full(part.shape, np.nan, np.float32)
+    out[part.row, part.col] = part.data
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """What each row gets and each candidate gives.  NaN where nothing is stored."""
+
+    best: Doubles  # (R,) the most that any candidate helps the row
+    helped: Doubles  # (R,) mean over candidates
+    given: Doubles  # (C,) mean over rows
+    share: Doubles  # (C,) share of rows that the candidate helps at all
+
+
+def effects(utility: Utility) -> Effects:
+    """Row and column summaries of a utility, over stored pairs."""
+    r, c = utility.shape
+    best, helped = np.full(r, np.nan), np.full(r, np.nan)
+    total, above, count = np.zeros(c), np.zeros(c), np.zeros(c)
+    columns = np.arange(c)
+    for start in range(0, r if c else 0, 512):
+        part = cells_of(utility, np.arange(start, min(r, start + 512)), columns)
+        known = ~np.isnan(part)
+        filled = np.where(known, part, 0.0)
+        stored = known.sum(axis=1)
+        some = stored > 0
+        best[start : start + len(part)][some] = np.where(known, part, -np.inf).max(axis=1)[some]
+        helped[start : start + len(part)][some] = filled.sum(axis=1, dtype=np.float64)[some] / stored[some]
+        total += filled.sum(axis=0, dtype=np.float64)
+        above += (filled > 0).sum(axis=0)
+        count += known.sum(axis=0)
+    seen = count > 0
+    given, share = np.full(c, np.nan), np.full(c, np.nan)
+    given[seen], share[seen] = total[seen] / count[seen], above[seen] / count[seen]
+    return Effects(best, helped, given, share)
+
+
+def hurting(effects: Effects, most: int = 100) -> Indices:
+    """Positions of the candidates that lower the utility on average, the worst first."""
+    negative = np.flatnonzero(effects.given < 0)  # NaN compares False
+    return negative[np.argsort(effects.given[negative], kind="stable")][:most].astype(np.int64)
+
+
+def _edges(n: int, cells: int) -> Indices:
+    return np.unique(np.linspace(0, n, min(n, cells) + 1).round().astype(np.int64))
+
+
+def _summary(part: Floats, starts: Indices, how: How) -> Floats:
+    """One value per run of columns of (b, C), NaN where a block holds no pair."""
+    known: NDArray[np.bool_] = ~np.isnan(part)
+    count = np.add.reduceat(known.sum(axis=0), starts)
+    if how == "max":
+        value = np.maximum.reduceat(np.where(known, part, -np.inf).max(axis=0), starts)
+    else:
+        counted = part > 0 if how == "share" else np.where(known, part, 0)
+        per_column = counted.sum(axis=0, dtype=np.float64)
+        value = np.add.reduceat(per_column, starts) / np.maximum(count, 1)
+    result: Floats = np.where(count > 0, value, np.nan).astype(np.float32)
+    return result

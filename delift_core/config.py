@@ -68,7 +68,7 @@ class Budget:
         smallest = int(np.min(tokens)) if n else 0
         if self.amount < smallest:
             raise ConfigError(
-                f"Budget of {self.amount:.0f} tokens is below the shortest row ({smallest} tokens). Ask for at least that."
+                f"Budget of {self.amount:.0f} tokens is below the shortest row: {smallest} tokens. Ask for more."
             )
         return Limit(rows=n, tokens=int(self.amount))
 

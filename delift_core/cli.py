@@ -1,0 +1,237 @@
+"""The command line.  `delift COMMAND --help` lists the options; --json prints one JSON object on standard output.
+
+Exit status: 0, 2 for a mistake that the user can mend, 1 for a bug.  What is not the answer goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from delift_core import flags
+from delift_core.console import Bar, duration, table
+from delift_core.errors import Cancelled, ConfigError, DeliftError
+
+if TYPE_CHECKING:
+    from delift_core.runs import Run
+    from delift_core.types import Cost
+
+ASK_ABOVE = 30 * 60  # seconds: a longer run must not start by accident
+
+Command = Callable[[argparse.Namespace], "dict[str, Any]"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(argv).parse_args(argv)
+    args.argv = argv
+    try:
+        answer = args.call(args)
+    except DeliftError as error:
+        if args.json:
+            print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        print(f"delift: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("delift: stopped. Finished blocks are kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+    status = int(answer.pop("status", 0))
+    text = answer.pop("text", None)
+    print(json.dumps(answer) if args.json else text or table(answer))
+    return status
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="delift", description="Choose the rows of an instruction dataset that are worth training on."
+    )
+    parser.add_argument("--version", action="version", version=f"delift {_version()}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    wanted = next((a for a in argv if not a.startswith("-")), None)
+    for name, (call, text, arguments) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(call=call)
+        if name == wanted:  # the options of the objectives cost an import, so only the wanted command builds its own
+            for build in arguments:
+                build(sub)
+        sub.add_argument(
+            "--workspace", metavar="DIR", help="folder for all results (default: DELIFT_HOME or ./workspace)"
+        )
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _version() -> str:
+    from delift_core import __version__
+
+    return __version__
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def _inspect(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    return pipeline.inspect(args.file, fields=args.fields, turns=args.turns, progress=Bar())
+
+
+def _estimate(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    bar, ws = Bar(), flags.workspace(args)
+    config = flags.configuration(ws, args, bar)
+    cost = pipeline.estimate(ws, config)
+    return {
+        "pairs": cost.pairs, "tokens": cost.tokens, "flops": cost.flops, "seconds": round(cost.seconds, 2),
+        "bytes": cost.bytes,         "method": config.method, "run": config.id,
+    }  # fmt: skip
+
+
+def _select(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    started, bar, ws = time.monotonic(), Bar(), flags.workspace(args)
+    pipeline.check_out(args.out, args.rejected)
+    config = flags.configuration(ws, args, bar)
+    _ask_if_long(pipeline.estimate_if_long(ws, config), args.yes)
+    run = pipeline.run(ws, config, progress=bar, command=("delift", *args.argv))
+    bar.close()
+    if args.out:
+        pipeline.export(ws, run, args.out, rejected=args.rejected)
+    return {**_summary(run), "seconds": round(time.monotonic() - started, 3), "out": args.out}
+
+
+def _submit(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+    from delift_core.runs import jobs
+
+    bar, ws = Bar(), flags.workspace(args)
+    config = flags.configuration(ws, args, bar)
+    _ask_if_long(pipeline.estimate_if_long(ws, config), args.yes)
+    pipeline.check(ws, config)
+    run_id = jobs.submit(ws, config, command=("delift", *args.argv))
+    return {"run": run_id, "state": jobs.state(ws, run_id), "folder": str(ws.run_folder(run_id))}
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    run = pipeline.work(flags.workspace(args), args.id, progress=Bar())
+    return _summary(run)
+
+
+def _map(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    points = pipeline.draw_map(flags.workspace(args), args.id, progress=Bar())
+    return {"run": args.id, "points": {part: len(xy) for part, xy in points.items()}}
+
+
+def _runs(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core.runs import jobs
+
+    ws = flags.workspace(args)
+    if args.cancel:
+        jobs.cancel(ws, args.cancel)
+        return {"run": args.cancel, "state": jobs.state(ws, args.cancel)}
+    names = {d.fingerprint: d.name for d in ws.catalogue.datasets()}
+    rows = [
+        {
+            "run": r.id, "state": r.state, "method": r.config.method, "budget": r.config.budget,
+            "pool": names.get(r.config.pool, r.config.pool[:12]), "created": r.created, "stage": r.stage,
+            "done": r.done, "total": r.total, "eta": r.eta, "error": r.error, "selected": r.summary.get("selected"),
+            "share": r.summary.get("share"),
+        }
+        for r in jobs.runs(ws)
+    ]  # fmt: skip
+    lines = [f"{r['run']}  {r['state']:<11}  {r['method']:<16}  {r['budget']:>8}  {r['pool']}" for r in rows]
+    return {"runs": rows, "text": "\n".join(lines) or "no runs yet: start one with `delift select POOL`"}
+
+
+def _replay(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    ws, bar = flags.workspace(args), Bar()
+    pipeline.check_out(args.out, args.rejected)
+    sources = {role: getattr(args, role) for role in ("pool", "target", "existing") if getattr(args, role)}
+    moved = {name: getattr(args, name) for name in ("model", "encoder") if getattr(args, name)}
+    replayed = pipeline.replay(
+        ws, args.manifest, sources=sources, progress=bar, command=("delift", *args.argv), **moved
+    )
+    bar.close()
+    if args.out:
+        pipeline.export(ws, replayed.run, args.out, rejected=args.rejected)
+    for line in replayed.differences:
+        print(f"delift: {line}", file=sys.stderr)
+    answer = {
+        **_summary(replayed.run),
+        "same": replayed.same,
+        "differences": list(replayed.differences),
+        "out": args.out,
+    }
+    return {**answer, "status": 0 if replayed.same else 2 if replayed.differences else 1}
+
+
+def _methods(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import registry
+
+    rows, lines = [], []
+    for m in registry.METHODS.values():
+        needs = ["pool", *(["target"] if m.needs_target else []), *(["existing"] if m.needs_existing else [])]
+        rows.append({
+            "name": m.name, "scorer": m.scorer, "objective": m.objective, "title": m.title, "summary": m.summary,
+            "needs": needs, "responses": m.needs_response, "cost": m.cost, "paper": m.paper,
+        })  # fmt: skip
+        lines.append(f"{m.name:<17} {m.title}: {m.summary} Needs {', '.join(needs)}; {m.cost}.")
+    text = "\n".join(lines)
+    return {"methods": rows, "text": text}
+
+
+def _doctor(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import doctor
+
+    report = doctor.examine(flags.workspace(args))
+    return {**report, "text": doctor.as_text(report)}
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    """A finished run as the commands answer it."""
+    kept = {
+        key: run.summary[key] for key in ("run", "rows", "selected", "value", "full_value", "share", "method", "budget")
+    }
+    return {**kept, "notes": list(run.manifest["notes"]), "manifest": str(run.folder / "manifest.json")}
+
+
+COMMANDS: dict[str, tuple[Command, str, tuple[Callable[[argparse.ArgumentParser], None], ...]]] = {
+    "inspect": (_inspect, "say what a file holds and which rows are refused, and why", (flags.file_argument,)),
+    "estimate": (_estimate, "say what a selection would cost, from a one-second warm-up", (flags.choice_arguments,)),
+    "select": (_select, "choose rows and write them", (flags.choice_arguments, flags.out_arguments)),
+    "submit": (_submit, "the same as select, in the background", (flags.choice_arguments,)),
+    "run": (_run, "do the work of a submitted run (resumes where it stopped)", (flags.id_argument,)),
+    "map": (_map, "draw the map of a finished run", (flags.id_argument,)),
+    "runs": (_runs, "list the runs of the workspace", (flags.runs_arguments,)),
+    "replay": (_replay, "repeat a run from its manifest and compare the ids", (flags.replay_arguments,)),
+    "methods": (_methods, "list the methods, with what each needs and costs", ()),
+    "doctor": (_doctor, "say what is installed, what is missing and how to get it", ()),
+}
+
+
+# ---------------------------------------------------------------------------------------------------- talking
+
+
+def _ask_if_long(cost: Cost | None, yes: bool) -> None:
+    """Let a person confirm a run above the limit; without a terminal, refuse and say how to go on."""
+    if cost is None or cost.seconds <= ASK_ABOVE or yes:
+        return
+    text = f"This run is estimated at {duration(cost.seconds)} ({cost.pairs:,} pairs, {cost.tokens:,} tokens)."
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{text} Add --yes to start it, or take a smaller pool, a target, or the method delift-se.")
+    print(f"{text} Start it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise Cancelled("Not started. A smaller pool, a target, or the method delift-se takes less time.")

@@ -1,0 +1,132 @@
+"""Arguments of the commands.  Settings and options come from dataclass fields, so a new one is a flag by itself."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from delift_core.config import RunConfig
+    from delift_core.runs.workspace import Workspace
+    from delift_core.types import Progress
+
+
+def file_argument(sub: argparse.ArgumentParser) -> None:
+    """The source to inspect."""
+    sub.add_argument("file", metavar="FILE", help="dataset file, save_to_disk folder or Hugging Face id")
+    _mapping(sub, "--fields", "the file")
+
+
+def _mapping(sub: argparse.ArgumentParser, flag: str, whose: str) -> None:
+    sub.add_argument(
+        flag, metavar="ROLE=NAME,...", help=f"field mapping of {whose}, e.g. prompt=question,response=answer"
+    )
+    if flag == "--fields":
+        sub.add_argument(
+            "--turns",
+            choices=("last", "every"),
+            default="last",
+            help="conversations: last answer or one row per answer",
+        )
+
+
+def choice_arguments(sub: argparse.ArgumentParser) -> None:
+    """Arguments of select, estimate and submit: the datasets, the method, and every setting and option there is."""
+    import dataclasses
+
+    from delift_core import registry
+    from delift_core.config import RunConfig
+
+    sub.add_argument(
+        "pool", metavar="POOL", help="rows to choose from: a file, a Hugging Face id, or a loaded dataset's fingerprint"
+    )
+    sub.add_argument("--target", metavar="T", help="rows of the task to get good at")
+    sub.add_argument("--existing", metavar="E", help="rows already trained on")
+    for flag, whose in (
+        ("--fields", "the pool"),
+        ("--target-fields", "the target"),
+        ("--existing-fields", "the existing rows"),
+    ):
+        _mapping(sub, flag, whose)
+    settings = {f.name: f for f in dataclasses.fields(RunConfig)}
+    sub.add_argument(
+        "--method", default="delift", metavar="NAME", help=f"one of {', '.join(registry.METHODS)} (default: delift)"
+    )
+    sub.add_argument("--budget", default="30%", help="rows to keep: 30%%, 500 or 200ktok (default: 30%%)")
+    for name in ("model", "encoder", "template", "kind", "scale", "seed", "keep_duplicates"):
+        _flag(sub, settings[name], "setting")
+    sub.add_argument("--yes", action="store_true", help="start without asking, however long it takes")
+    group = sub.add_argument_group("options of the methods")
+    seen: dict[str, dataclasses.Field[Any]] = {}
+    for objective in dict.fromkeys(m.objective for m in registry.METHODS.values()):
+        for option in dataclasses.fields(registry.resolve(registry.OBJECTIVES, "objective", objective)):
+            if option.init and option.name not in seen and option.name not in settings:
+                seen[option.name] = option
+                _flag(group, option, "option")
+
+
+def _flag(parser: Any, field: Any, prefix: str) -> None:
+    """One dataclass field as a flag; without the flag the dataclass's own default holds."""
+    name, default, meta = field.name, field.default, field.metadata
+    flag, dest = "--" + name.replace("_", "-"), f"{prefix}_{name}"
+    text = str(meta.get("help", name.replace("_", " "))).replace("%", "%%") + f" (default: {default})"
+    common: dict[str, Any] = {"dest": dest, "default": argparse.SUPPRESS, "help": text}
+    if isinstance(default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+    elif "choices" in meta:
+        parser.add_argument(flag, choices=tuple(meta["choices"]), **common)
+    else:
+        parser.add_argument(flag, type=type(default), metavar=type(default).__name__.upper(), **common)
+
+
+def out_arguments(sub: argparse.ArgumentParser) -> None:
+    """Where the records go."""
+    sub.add_argument("--out", metavar="FILE", help="write the chosen records: .jsonl, .parquet or .csv")
+    sub.add_argument(
+        "--rejected", metavar="FILE", help="write the other records with the reason for each (needs --out)"
+    )
+
+
+def id_argument(sub: argparse.ArgumentParser) -> None:
+    """Which run."""
+    sub.add_argument("--id", required=True, metavar="ID", help="run id, as `delift runs` lists it")
+
+
+def runs_arguments(sub: argparse.ArgumentParser) -> None:
+    """What else to do with runs."""
+    sub.add_argument("--cancel", metavar="ID", help="cancel this run; finished blocks are kept")
+
+
+def replay_arguments(sub: argparse.ArgumentParser) -> None:
+    """The manifest, and where things are now."""
+    sub.add_argument("manifest", metavar="MANIFEST", help="manifest.json of an earlier run")
+    for role in ("pool", "target", "existing"):
+        sub.add_argument(
+            f"--{role}", metavar="FILE", help=f"where the {role} is now, if the workspace does not have it"
+        )
+    sub.add_argument("--model", metavar="ID|DIR", help="where the language model is now, if it was moved")
+    sub.add_argument("--encoder", metavar="ID|DIR", help="where the sentence encoder is now, if it was moved")
+    out_arguments(sub)
+
+
+def workspace(args: argparse.Namespace) -> Workspace:
+    """The workspace that was named, or the default one."""
+    from pathlib import Path
+
+    from delift_core.runs.workspace import Workspace
+
+    return Workspace(Path(args.workspace)) if args.workspace else Workspace.default()
+
+
+def configuration(ws: Workspace, args: argparse.Namespace, progress: Progress) -> RunConfig:
+    """Load the datasets into the workspace and say in one object what was asked for."""
+    from delift_core import pipeline
+
+    given = vars(args)
+    settings = {k.removeprefix("setting_"): v for k, v in given.items() if k.startswith("setting_")}
+    options = {k.removeprefix("option_"): v for k, v in given.items() if k.startswith("option_")}
+    return pipeline.configure(
+        ws, args.pool, target=args.target, existing=args.existing, method=args.method, budget=args.budget,
+        turns=args.turns, fields={"pool": args.fields, "target": args.target_fields, "existing": args.existing_fields},
+        progress=progress, **settings, **options,
+    )  # fmt: skip

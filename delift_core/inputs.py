@@ -1,0 +1,78 @@
+"""A run's datasets, opened, and what its method asks of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from delift_core import registry
+from delift_core.config import RunConfig
+from delift_core.types import Dataset, Indices, Objective
+
+# Part of the evidence -> role of the rows that are helped, role of the rows that help.
+SIDES = {"pool": ("pool", "pool"), "target": ("target", "pool"), "existing": ("pool", "existing")}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The datasets of a run, opened, and which of their rows take part."""
+
+    config: RunConfig
+    pool: Dataset
+    target: Dataset | None = None
+    existing: Dataset | None = None
+
+    @cached_property
+    def method(self) -> registry.Method:
+        """The method by its registry entry."""
+        return registry.method(self.config.method)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The objective with the run's options."""
+        built: Objective = registry.build(registry.OBJECTIVES, "objective", self.method.objective, self.config.options)
+        return built
+
+    @cached_property
+    def scorer(self) -> Any:
+        """The scorer with the run's settings; None where the method has none."""
+        if self.method.scorer is None:
+            return None
+        cls = registry.resolve(registry.SCORERS, "scorer", self.method.scorer)
+        settings = {"template": self.config.template} if self.in_context else {}
+        return cls(**settings)
+
+    @property
+    def in_context(self) -> bool:
+        """True when pairs are scored by the language model."""
+        return self.method.scorer == "icl"
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """The datasets by role, the pool first."""
+        found = {"pool": self.pool, "target": self.target, "existing": self.existing}
+        return {role: dataset for role, dataset in found.items() if dataset is not None}
+
+    def rows(self, role: str) -> Indices:
+        """Rows of a role that take part: all, or the first of each set of exact copies."""
+        dataset = self.datasets[role]
+        return np.arange(len(dataset), dtype=np.int64) if self.config.keep_duplicates else dataset.unique
+
+    @property
+    def pairs(self) -> dict[str, tuple[Indices, Indices]]:
+        """For each utility that is needed: (helped rows, candidate rows)."""
+        if self.method.scorer is None:
+            return {}
+        return {part: (self.rows(h), self.rows(c)) for part, (h, c) in SIDES.items() if part in self.objective.needs}
+
+    @property
+    def encoded_roles(self) -> tuple[str, ...]:
+        """Roles whose rows need a sentence vector."""
+        names = {"pool": "vectors", "target": "target_vectors", "existing": "existing_vectors"}
+        roles = {role for role, name in names.items() if name in self.objective.needs}
+        if self.method.scorer is not None and not self.in_context:
+            roles |= {"pool", *self.pairs}
+        return tuple(role for role in names if role in roles)

@@ -1,0 +1,233 @@
+"""From files and words to a `RunConfig`: the same for the command line, the Python API and the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from delift_core import registry
+from delift_core.config import Budget, RunConfig
+from delift_core.errors import ConfigError, DataError, unknown
+from delift_core.types import Dataset, Progress, no_progress
+
+if TYPE_CHECKING:
+    from delift_core.data import FieldMap
+    from delift_core.runs import Workspace, manifest
+
+Turns = Literal["last", "every"]
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
+_NOT_SETTINGS = {"pool", "target", "existing", "method", "budget", "options"}
+
+
+def add_dataset(
+    ws: Workspace,
+    source: str | Path,
+    *,
+    role: str = "pool",
+    mapping: FieldMap | None = None,
+    turns: Turns = "last",
+    need_response: bool = True,
+    name: str | None = None,
+    progress: Progress = no_progress,
+) -> Dataset:
+    """Read a file, folder or hub id into the workspace and note what it is used for.
+
+    The same content with the same mapping is the same dataset, and is not written twice.  With `need_response`, rows
+    without a response are refused, and a file that has none at all raises DataError.
+    """
+    from delift_core import data
+
+    loaded = data.load(
+        source, ws.datasets, mapping=mapping, turns=turns, need_response=need_response, name=name, progress=progress
+    )
+    dataset, report = loaded.dataset, loaded.report
+    place = str(Path(source).absolute()) if Path(source).exists() else str(source)
+    ws.catalogue.add_dataset(
+        dataset.fingerprint, name=dataset.name, schema=dataset.schema, rows=len(dataset), refused=report.refused,
+        source=place, roles=[role], labelled=dataset.labelled,
+    )  # fmt: skip
+    return dataset
+
+
+def find_dataset(ws: Workspace, text: str) -> str | None:
+    """The fingerprint in the workspace that `text` is or begins; None when it is none."""
+    if not _FINGERPRINT.fullmatch(text) or Path(text).exists():
+        return None
+    found = [r.fingerprint for r in ws.catalogue.datasets() if r.fingerprint.startswith(text)]
+    if len(found) > 1:
+        raise ConfigError(f"{text} begins {len(found)} fingerprints of the workspace. Give more digits.")
+    return found[0] if found else None
+
+
+def parse_fields(text: str | None) -> FieldMap | None:
+    """Read "prompt=question,response=answer"; an unknown role or a broken pair raises ConfigError."""
+    if not text:
+        return None
+    from delift_core.data import FieldMap
+
+    known = {f.name for f in dataclasses.fields(FieldMap) if f.init}
+    chosen: dict[str, str] = {}
+    for pair in text.split(","):
+        role, sign, name = (piece.strip() for piece in pair.partition("="))
+        if not sign or not name:
+            raise ConfigError(
+                f"Field mapping {pair!r} is not ROLE=NAME. Write it like prompt=question,response=answer."
+            )
+        if role not in known:
+            raise unknown("role in the field mapping:", role, known)
+        chosen[role] = name
+    return FieldMap(**chosen)
+
+
+def inspect(
+    source: str | Path, *, fields: str | None = None, turns: Turns = "last", progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Read a source to its end and say what it holds; nothing is kept.
+
+    A file without any response is reported with labelled = false, and not refused: it may still serve as a target.
+    """
+    from delift_core import data
+
+    mapping = parse_fields(fields)
+    with tempfile.TemporaryDirectory(prefix="delift-inspect-") as folder:
+        loaded = _load_either(data, source, Path(folder), mapping, turns, progress)
+        report, dataset = loaded.report, loaded.dataset
+        return {
+            "schema": report.schema, "rows": report.rows, "refused": report.refused, "reasons": dict(report.reasons),
+            "duplicates": report.duplicates, "labelled": dataset.labelled, "format": report.format,
+            "evidence": report.evidence, "mapping": report.mapping.to_json(),
+            "fields": list(report.fields), "fingerprint": dataset.fingerprint, "sha256": report.source_sha256,
+        }  # fmt: skip
+
+
+def _load_either(
+    data: Any, source: str | Path, folder: Path, mapping: FieldMap | None, turns: Turns, progress: Progress
+) -> Any:
+    try:
+        return data.load(source, folder, mapping=mapping, turns=turns, progress=progress)
+    except DataError:
+        if not _has_no_responses(source, mapping):
+            raise
+        return data.load(source, folder, mapping=mapping, turns=turns, need_response=False, progress=progress)
+
+
+def _has_no_responses(source: str | Path, mapping: FieldMap | None) -> bool:
+    """Whether a source is prompts or plain text by its layout; a response field that is always empty is a mistake."""
+    from delift_core import data
+
+    seen = data.preview(source, mapping=mapping, rows=1)
+    return bool(seen.mapping.to_json()) and not seen.mapping.response and not seen.mapping.instances
+
+
+def configure(
+    ws: Workspace,
+    pool: str | Path,
+    *,
+    target: str | Path | None = None,
+    existing: str | Path | None = None,
+    method: str = "delift",
+    budget: str | int = "30%",
+    turns: Turns = "last",
+    fields: Mapping[str, str | FieldMap | None] | None = None,
+    progress: Progress = no_progress,
+    **settings: Any,
+) -> RunConfig:
+    """Load the datasets and put everything that decides the ids into one object.
+
+    Args:
+        ws: where datasets are kept.
+        pool: rows to choose from: a file, a folder, a hub id, or the fingerprint of a dataset of the workspace.
+        target: rows of the task to get good at.
+        existing: rows already trained on.
+        method: a name that `delift methods` lists.
+        budget: rows (500), a share ("30%") or tokens ("200ktok").
+        turns: of a conversation, the last answer, or one row per answer.
+        fields: field mapping by role ("pool", "target", "existing").
+        progress: of reading.
+        settings: the other settings of `RunConfig` (model, encoder, seed, ...) and options of the objective.
+
+    Raises ConfigError for names and settings, before any file is read, and DataError for files.
+    """
+    chosen = registry.method(method)
+    named = {f.name for f in dataclasses.fields(RunConfig)} - _NOT_SETTINGS
+    general = {k: v for k, v in settings.items() if k in named}
+    options = {k: v for k, v in settings.items() if k not in named}
+    draft = normal(RunConfig(pool="", method=method, budget=str(budget), options=options, **general))
+    sources: dict[str, str | Path] = {"pool": pool}
+    for role, source, needed in (
+        ("target", target, chosen.needs_target),
+        ("existing", existing, chosen.needs_existing),
+    ):
+        if needed and source is None:
+            raise ConfigError(f"Method {method} needs {role} rows: {_WHY[role]}. Give --{role} FILE.")
+        if source is not None and not needed:
+            users = [m.name for m in registry.METHODS.values() if getattr(m, f"needs_{role}")]
+            raise ConfigError(
+                f"Method {method} does not look at {role} rows. Leave --{role} out, or choose {' or '.join(users)}."
+            )
+        if source is not None:
+            sources[role] = source
+    prints: dict[str, str] = {}
+    for role, source in sources.items():
+        known = find_dataset(ws, str(source))
+        given = (fields or {}).get(role)
+        mapping = parse_fields(given) if isinstance(given, str) else given
+        prints[role] = known or _read(ws, source, role, mapping, turns, chosen.needs_response, progress).fingerprint
+    return draft.with_(**prints)
+
+
+_WHY = {"target": "some rows of the task to get good at", "existing": "the rows already trained on"}
+
+
+def _read(
+    ws: Workspace,
+    source: str | Path,
+    role: str,
+    mapping: FieldMap | None,
+    turns: Turns,
+    strict: bool,
+    progress: Progress,
+) -> Dataset:
+    """Rows with responses where the file has any, so that one file is one dataset whatever the method needs."""
+    try:
+        return add_dataset(ws, source, role=role, mapping=mapping, turns=turns, progress=progress)
+    except DataError:
+        if strict or not _has_no_responses(source, mapping):
+            raise
+        return add_dataset(ws, source, role=role, mapping=mapping, turns=turns, need_response=False, progress=progress)
+
+
+def normal(config: RunConfig) -> RunConfig:
+    """The one way to write a choice, so that it has one id: the budget in its short form, no option at its default.
+
+    Checks method, budget and options; a wrong one raises ConfigError.
+    """
+    method = registry.method(config.method)
+    objective = registry.build(registry.OBJECTIVES, "objective", method.objective, config.options)
+    defaults = {f.name: f.default for f in dataclasses.fields(objective)}
+    options = {k: getattr(objective, k) for k in sorted(config.options) if getattr(objective, k) != defaults[k]}
+    changes: dict[str, Any] = {"budget": str(Budget.parse(config.budget)), "options": options}
+    if Path(config.model).is_dir():
+        changes["model"] = str(Path(config.model).resolve())  # a worker may stand in another folder
+    if Path(config.encoder).is_dir():
+        changes["encoder"] = str(Path(config.encoder).resolve())
+    return config.with_(**changes)
+
+
+def manifest_inputs(ws: Workspace, datasets: Mapping[str, Dataset]) -> list[manifest.Input]:
+    """What a manifest says of the datasets of a run, by role."""
+    from delift_core.data import read_report
+    from delift_core.runs import manifest
+
+    listed = []
+    for role, dataset in datasets.items():
+        report = read_report(ws.dataset_folder(dataset.fingerprint))
+        place = ws.catalogue.dataset(dataset.fingerprint).source
+        listed.append(manifest.Input(
+            role, dataset.name, dataset.fingerprint, report.source_sha256, len(dataset), report.refused, place
+        ))  # fmt: skip
+    return listed

@@ -1,0 +1,293 @@
+"""The order of the stages, and nothing else: load, count, gather evidence, select, write.
+
+The command line, the Python API and the page all end here, so the same configuration gives the same ids from each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delift_core import cost, evidence
+from delift_core.config import Budget, RunConfig
+from delift_core.data import open_dataset, refusals
+from delift_core.errors import ConfigError, WorkspaceError
+from delift_core.inputs import Inputs
+from delift_core.intake import add_dataset, configure, find_dataset, inspect, manifest_inputs, normal
+from delift_core.preflight import checked, open_inputs, overlap_notes
+from delift_core.replay import Replayed, differences, restore
+from delift_core.runs import Run, Workspace, manifest
+from delift_core.runs import export as exporting
+from delift_core.runs.jobs import working
+from delift_core.types import Cost, Evidence, Floats, Indices, Limit, Progress, Selection, no_progress
+
+__all__ = [
+    "Replayed", "add_dataset", "check", "check_out", "configure", "draw_map", "estimate", "estimate_if_long", "export",
+    "find_dataset", "inspect", "normal", "replay", "run", "select", "summary_of", "work",
+]  # fmt: skip
+
+FULL_ORDER_ROWS = 100_000  # up to here all rows are put in order, so that every smaller budget is a slice
+SURELY_SHORT = 2_000  # rows that every encoder reads in minutes, so that measuring would only cost time
+_FORMATS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
+
+
+# ------------------------------------------------------------------------------------------------ before a run
+
+
+def check(ws: Workspace, config: RunConfig) -> None:
+    """Find every mistake that can be found without loading a model; raises DeliftError with what to do."""
+    checked(ws, config)
+
+
+def estimate(ws: Workspace, config: RunConfig) -> Cost:
+    """What the run will take if nothing of it is on disk yet: a second of its own work is timed.  Loads the model."""
+    inputs = checked(ws, config)
+    return cost.price(inputs, _tokens(ws, inputs, no_progress))
+
+
+def estimate_if_long(ws: Workspace, config: RunConfig) -> Cost | None:
+    """The cost of a run that could be long; None where it surely is not, or where it is finished already."""
+    inputs = checked(ws, config)
+    rows = sum(len(inputs.rows(role)) for role in inputs.encoded_roles)
+    if not inputs.in_context and rows <= SURELY_SHORT:
+        return None
+    return None if _finished(ws, inputs) else estimate(ws, config)
+
+
+def _tokens(ws: Workspace, inputs: Inputs, progress: Progress) -> Indices:
+    """Tokens of every row of the pool (N,), in the tokens of the run's language model."""
+    return evidence.token_counts(inputs.pool, evidence.tokenizer_of(inputs.config), ws.blocks, progress)
+
+
+# ------------------------------------------------------------------------------------------------ the run
+
+
+def run(
+    ws: Workspace,
+    config: RunConfig,
+    *,
+    progress: Progress = no_progress,
+    command: Sequence[str] = (),
+    fresh: bool = False,
+) -> Run:
+    """Do the whole run and write it down; a finished one is opened instead, unless `fresh`.
+
+    Progress, state and a request to cancel pass through the workspace as well, so a run in a terminal shows on the
+    page.  After an interruption the same call goes on at the first unfinished block.
+
+    Args:
+        ws: datasets by fingerprint, finished blocks, and the run's folder.
+        config: everything that decides the ids.
+        progress: called with stage, done, total; may raise Cancelled.
+        command: the command line to note in the manifest.
+        fresh: select and write again even if this run is finished.
+
+    Raises DeliftError for what the user can mend; anything else is a bug.
+    """
+    if not fresh:
+        inputs = checked(ws, config)
+        if _finished(ws, inputs):
+            return Run.open(ws, config.id)
+    ws.catalogue.add_run(config, command=command)
+    with working(ws, config.id) as recorded:
+        return _perform(ws, config, _both(recorded, progress), command)
+
+
+def work(ws: Workspace, run_id: str, *, progress: Progress = no_progress) -> Run:
+    """The worker of a submitted run: what `delift run --id` does.
+
+    A run that is finished when the worker looks is left as it is; its state becomes done.
+    """
+    record = ws.catalogue.run(run_id)
+    with working(ws, run_id) as recorded:
+        if _finished(ws, checked(ws, record.config)):
+            return Run.open(ws, run_id)
+        return _perform(ws, record.config, _both(recorded, progress), record.command)
+
+
+def _perform(ws: Workspace, config: RunConfig, progress: Progress, command: Sequence[str]) -> Run:
+    timings: dict[str, float] = {}
+    with _timed(timings, "check"):
+        inputs = checked(ws, config)
+        overlap = overlap_notes(inputs)
+    with _timed(timings, "count tokens"):
+        tokens = _tokens(ws, inputs, progress)
+        candidate_tokens = tokens[inputs.rows("pool")]
+        limit = Budget.parse(config.budget).limit(candidate_tokens)
+    with _timed(timings, "evidence"):
+        found = evidence.gather(inputs, candidate_tokens, ws.blocks, progress)
+    with _timed(timings, "select"):
+        selection, k = _choose(inputs, found.evidence, limit, progress)
+    progress("write", 0, 1)
+    record = manifest.build(
+        config, selection, k, ids=inputs.pool.ids, inputs=manifest_inputs(ws, inputs.datasets),
+        models=[m for m in found.models if m.kind != "encoder"],
+        encoder=next((m for m in found.models if m.kind == "encoder"), None),
+        notes=[*found.notes, *overlap], timings=timings, command=command,
+    )  # fmt: skip
+    written = Run.write(
+        ws, config, selection, k, ids=inputs.pool.ids, manifest=record, tokens=tokens,
+        utilities={part: list(kinds.values()) for part, kinds in found.raw.items()},  # type: ignore[misc]
+    )  # fmt: skip
+    ws.catalogue.update_run(config.id, summary=summary_of(written))
+    progress("write", 1, 1)
+    return written
+
+
+def _choose(inputs: Inputs, found: Evidence, limit: Limit, progress: Progress) -> tuple[Selection, int]:
+    """The picks, and how many of them the budget keeps.  Where the order is nested, all rows are put in order."""
+    objective, n = inputs.objective, len(found)
+    whole = objective.nested and limit.tokens is None and n <= FULL_ORDER_ROWS
+    asked = replace(limit, rows=n) if whole else limit
+    selection = objective.select(found, asked, seed=inputs.config.seed, progress=progress)
+    return selection, limit.rows if whole else len(selection)
+
+
+def _finished(ws: Workspace, inputs: Inputs) -> bool:
+    """Whether this run is on disk, made by the models as they are now."""
+    config = inputs.config
+    if not Run.is_finished(ws, config.id):
+        return False
+    try:
+        stored = Run.open(ws, config.id).manifest
+    except WorkspaceError:
+        return False  # a damaged result is made again
+    known = {m["hash"] for m in stored["models"]} | ({stored["encoder"]["hash"]} if stored["encoder"] else set())
+    return known == {m.hash for m in evidence.identities(inputs)}
+
+
+def summary_of(done: Run, points: int = 60) -> dict[str, Any]:
+    """What the catalogue keeps of a run: a few numbers, and a thumbnail of its curve.
+
+    `curve` is the share of the whole pool's value at evenly spaced sizes; empty where value means nothing.
+    """
+    value, full = done.selection.value, done.selection.full_value
+    curve: list[float] = []
+    if len(value) and np.isfinite(full) and full:
+        places = np.unique(np.linspace(0, len(value) - 1, points).astype(int))
+        curve = [round(float(v) / full, 4) for v in value[places]]
+    return {**done.summary, "curve": curve}
+
+
+def _both(first: Progress, second: Progress) -> Progress:
+    def report(stage: str, done: float, total: float, note: str = "") -> None:
+        first(stage, done, total, note)
+        second(stage, done, total, note)
+
+    return report
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    timings[stage] = time.monotonic() - started
+
+
+# ------------------------------------------------------------------------------------------------ after a run
+
+
+def draw_map(ws: Workspace, run_id: str, *, progress: Progress = no_progress) -> dict[str, Floats]:
+    """Place all rows of a finished run's datasets in one plane; returns coordinates (N, 2) by role, indexed by row.
+
+    Exact copies stand in one place.  Runs over the same datasets share one map, so that they can be compared.
+    """
+    done = Run.open(ws, run_id)
+    with working(ws, run_id, "map") as recorded:
+        coordinates = evidence.coordinates(open_inputs(ws, done.config), ws.blocks, _both(recorded, progress))
+        done.write_map(coordinates)
+    return coordinates
+
+
+def check_out(out: str | Path | None, rejected: str | Path | None) -> None:
+    """Raise ConfigError, before any work is done, for names that an export could not be written under."""
+    if rejected and not out:
+        raise ConfigError("The rejected rows are written beside a subset. Give --out as well.")
+    for place in [p for p in (out, rejected) if p]:
+        if not Path(place).absolute().parent.is_dir():
+            raise ConfigError(f"The folder of {place} does not exist. Create it, or choose another place.")
+    if out and Path(out).suffix not in _FORMATS:
+        raise ConfigError(f"{out}: the ending says the format, one of {', '.join(_FORMATS)}.")
+    if out and rejected and Path(out).absolute() == Path(rejected).absolute():
+        raise ConfigError(f"The subset and the rejected rows are both to be written to {out}. Give two names.")
+
+
+def export(ws: Workspace, done: Run, out: str | Path, *, rejected: str | Path | None = None) -> None:
+    """Write the chosen records to `out` (the ending says the format), and the others with reasons to `rejected`."""
+    check_out(out, rejected)
+    folder = ws.dataset_folder(done.config.pool)
+    exporting.write_subset(
+        done, open_dataset(folder), Path(out), format=_FORMATS[Path(out).suffix],
+        rejected=Path(rejected) if rejected else None, refusals=refusals(folder) if rejected else (),
+    )  # fmt: skip
+
+
+def select(
+    pool: str | Path,
+    *,
+    target: str | Path | None = None,
+    existing: str | Path | None = None,
+    method: str = "delift",
+    budget: str | int = "30%",
+    out: str | Path | None = None,
+    rejected: str | Path | None = None,
+    workspace: str | Path | None = None,
+    progress: Progress = no_progress,
+    **settings: Any,
+) -> Run:
+    """Choose rows of `pool`: the Python API, the same as `delift select`.
+
+    Args:
+        pool: a file, a `save_to_disk` folder, a hub id, or the fingerprint of a dataset of the workspace.
+        target: rows of the task to get good at, for the methods that need them.
+        existing: rows already trained on, for the methods that need them.
+        method: a name that `delift methods` lists.
+        budget: rows (500), a share ("30%") or tokens ("200ktok").
+        out: where to write the chosen records (.jsonl, .parquet or .csv).
+        rejected: where to write the other records with reasons.
+        workspace: folder for all results (default: DELIFT_HOME, else ./workspace).
+        progress: called with stage, done, total.
+        settings: other settings (model, encoder, seed, kind, ...) and options of the method (nu, eta, epsilon, ...).
+
+    Returns the run; `run.picked` are row indices of the pool in pick order, `run.manifest["ids"]` their ids.
+    """
+    ws = Workspace(Path(workspace)) if workspace else Workspace.default()
+    check_out(out, rejected)
+    config = configure(
+        ws, pool, target=target, existing=existing, method=method, budget=budget, progress=progress, **settings
+    )
+    done = run(ws, config, progress=progress)
+    if out:
+        export(ws, done, out, rejected=rejected)
+    return done
+
+
+def replay(
+    ws: Workspace,
+    path: str | Path,
+    *,
+    sources: Mapping[str, str | Path] | None = None,
+    model: str | None = None,
+    encoder: str | None = None,
+    progress: Progress = no_progress,
+    command: Sequence[str] = (),
+) -> Replayed:
+    """Repeat the run that a manifest describes, and compare.
+
+    Datasets come from the workspace; those it does not have are read from `sources` by role, else from where the
+    manifest says they were.  `model` and `encoder` say where a model is now that was moved since.  Raises DataError
+    when a file does not hold the same rows any more.
+    """
+    record = manifest.read(Path(path))
+    config = RunConfig.from_json(record["config"])
+    config = normal(config.with_(model=model or config.model, encoder=encoder or config.encoder))
+    for entry in record["inputs"]:
+        restore(ws, entry, (sources or {}).get(entry["role"]), progress)
+    again = run(ws, config, progress=progress, command=command, fresh=True)
+    return Replayed(again, again.manifest["rows"] == record["rows"], tuple(differences(record, again.manifest)))

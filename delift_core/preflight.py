@@ -1,0 +1,125 @@
+"""Everything that can be wrong with a run, found before a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from delift_core import registry
+from delift_core.config import Budget, RunConfig
+from delift_core.data import open_dataset
+from delift_core.data.checks import shared_rows
+from delift_core.errors import ConfigError, DataError, ModelError
+from delift_core.inputs import Inputs
+from delift_core.intake import normal
+from delift_core.models.causal import BUILTIN
+from delift_core.models.source import Source, weight_files
+from delift_core.runs import Workspace
+from delift_core.types import Dataset
+
+
+def checked(ws: Workspace, config: RunConfig) -> Inputs:
+    """The datasets of a run, opened, once every mistake is ruled out that can be found without loading a model.
+
+    Names, options, the datasets and what the method needs of them, rows to choose from, the budget, the model's
+    files, memory and disk.  Raises DeliftError.
+    """
+    normal(config)
+    inputs = open_inputs(ws, config)
+    method, n = inputs.method, len(inputs.rows("pool"))
+    for role, dataset in inputs.datasets.items():
+        if not len(dataset):
+            raise DataError(
+                f"{dataset.name} has no rows that can be used as {role}. Look at its refused rows, and map its fields."
+            )
+        if method.needs_response and not dataset.labelled:
+            free = ", ".join(m.name for m in registry.METHODS.values() if not m.needs_response)
+            raise DataError(
+                f"{dataset.name} has rows without a response, and method {method.name} scores responses. "
+                f"Map the response field, or choose a method that needs none: {free}."
+            )
+        if role != "pool" and dataset.fingerprint == inputs.pool.fingerprint:
+            raise ConfigError(
+                f"The pool and the {role} are the same rows ({dataset.name}). Give other rows as {role}, "
+                "or choose delift or delift-se, which need the pool alone."
+            )
+    if n < 2:
+        copies = len(inputs.pool)
+        what = "has one row" if copies == 1 else f"has {copies} rows that are all exact copies of one"
+        raise DataError(
+            f"{inputs.pool.name} {what}, so there is nothing to choose from. Give at least two different rows."
+        )
+    budget = Budget.parse(config.budget)
+    if budget.unit != "tokens":
+        budget.limit(np.ones(n, np.int64))
+    _check_model(config.model, weights=inputs.in_context)
+    _check_room(ws, inputs)
+    return inputs
+
+
+def open_inputs(ws: Workspace, config: RunConfig) -> Inputs:
+    """The datasets that the method looks at, opened; raises ConfigError or WorkspaceError where one is missing."""
+    method = registry.method(config.method)
+    opened: dict[str, Dataset | None] = {"target": None, "existing": None}
+    for role, needed in (("pool", True), ("target", method.needs_target), ("existing", method.needs_existing)):
+        fingerprint = getattr(config, role)
+        if needed and not fingerprint:
+            raise ConfigError(
+                f"Method {config.method} needs {role} rows. Give --{role} FILE, or choose them on the Run page."
+            )
+        if needed:
+            ws.catalogue.dataset(fingerprint)  # an unknown one says how to load it
+            opened[role] = open_dataset(ws.dataset_folder(fingerprint))
+    return Inputs(config, **opened)  # type: ignore[arg-type]
+
+
+def overlap_notes(inputs: Inputs) -> list[str]:
+    """What to say of pool rows that also stand in the target or the existing data, under whatever file name.
+
+    Raises ConfigError where that is the whole pool.  Reads all texts, so it belongs to the run, not to `checked`.
+    """
+    notes = []
+    for role, other in inputs.datasets.items():
+        shared = 0 if role == "pool" else len(shared_rows(inputs.pool, other))
+        if shared == len(inputs.pool):
+            raise ConfigError(
+                f"Every row of the pool ({inputs.pool.name}) also stands in the {role} ({other.name}). "
+                f"Give other rows as {role}."
+            )
+        if shared:
+            notes.append(
+                f"{shared} rows of the pool are exact copies of {role} rows; they may be picked like any other."
+            )
+    return notes
+
+
+def _check_model(name: str, *, weights: bool) -> None:
+    """Files of a local model, without importing torch; a hub id is looked up when it is loaded."""
+    folder = BUILTIN if name == "builtin" else Path(name).expanduser()
+    if not folder.is_dir():
+        if folder.is_file() or folder.is_absolute() or name.startswith("."):
+            raise ModelError(
+                f"No model folder at {name}. Give 'builtin', a folder with config.json, or a hub id such as org/model."
+            )
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name} has no config.json, so it is not a model folder. Give the folder that the model was saved to."
+        )
+    if weights:
+        weight_files(Source(name, folder))
+
+
+def _check_room(ws: Workspace, inputs: Inputs) -> None:
+    """Raises ConfigError or WorkspaceError when the pair matrices do not fit into memory or on the disk."""
+    pairs = sum(len(helped) * len(candidates) for helped, candidates in inputs.pairs.values())
+    memory = pairs * 4 * (3 if inputs.in_context else 2)  # raw numbers (both readings), and those that are scaled
+    free = psutil.virtual_memory().available
+    if memory > free:
+        raise ConfigError(
+            f"{pairs:,} pairs need about {memory / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. "
+            "Take a smaller pool, a target with the method delift-task, or the method got-d, which keeps no pairs."
+        )
+    ws.require_space(pairs * 4 * (4 if inputs.in_context else 1))  # blocks, and the run's own copy

@@ -1,0 +1,246 @@
+"""The whole way from a file to a run: one configuration, three faces, the same ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+
+import delift_core
+from delift_core import pipeline, registry
+from delift_core.config import RunConfig
+from delift_core.errors import ConfigError, DataError, WorkspaceError
+from delift_core.runs import Run, Workspace, jobs
+
+TASK = {"method": "delift-task", "budget": "25%"}
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "ws")
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return small.write(tmp_path / "pool.jsonl", small.rows(24))
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return small.write(tmp_path / "target.jsonl", small.rows(5, seed=1))
+
+
+def do(ws: Workspace, pool: Path, **settings: Any) -> Run:
+    return pipeline.run(ws, pipeline.configure(ws, pool, model=small.model(), **settings))
+
+
+def test_command_line_api_and_submitted_worker_return_the_same_ids(tmp_path: Path, pool: Path, target: Path) -> None:
+    homes = {name: Workspace(tmp_path / name) for name in ("api", "cli", "worker")}
+    api = delift_core.select(pool, target=target, model=small.model(), workspace=homes["api"].root, **TASK)
+    words = [pool, "--target", target, "--method", "delift-task", "--budget", "25%", "--model", small.model(), "--json"]
+    out = tmp_path / "subset.jsonl"
+    cli = small.process("select", *words, "--out", out, home=homes["cli"].root)
+    submitted = small.process("submit", *words, home=homes["worker"].root)
+    answer, submission = json.loads(cli.communicate()[0]), json.loads(submitted.communicate()[0])
+    assert jobs.wait(homes["worker"], submission["run"], seconds=120) == "done"
+    worker = Run.open(homes["worker"], submission["run"])
+
+    assert api.id == answer["run"] == worker.id
+    manifest = json.loads(Path(answer["manifest"]).read_text())
+    assert api.manifest["ids"] == manifest["ids"] == worker.manifest["ids"]
+    assert api.manifest["hash"] == manifest["hash"] == worker.manifest["hash"]
+    assert answer["selected"] == len(api.picked) == 6
+    source = small.lines(pool)
+    assert small.lines(out) == [source[i] for i in api.picked]  # the original lines, byte for byte
+
+
+@pytest.mark.parametrize("method", ["delift", "delift-task", "delift-continual", "random"])
+def test_every_method_picks_as_many_different_rows_as_the_budget_says(
+    method: str, ws: Workspace, pool: Path, target: Path
+) -> None:
+    sides = {"delift-task": {"target": target}, "delift-continual": {"existing": target}}.get(method, {})
+    run = do(ws, pool, method=method, budget="7", **sides)
+    assert len(run.picked) == len(set(run.picked.tolist())) == 7
+    assert len(run.selection) == 24, "the whole order is kept, so that the budget can move"
+
+
+def test_methods_on_vectors_need_no_language_model(
+    ws: Workspace, pool: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise AssertionError("a language model was loaded")
+
+    monkeypatch.setattr("delift_core.evidence.load_causal", forbidden)
+    represent = do(ws, pool, method="delift-se", budget="8")
+    moved = do(ws, pool, method="got-d", target=target, budget="8")
+    assert represent.manifest["encoder"]["name"] == moved.manifest["encoder"]["name"] == "minilm"
+    assert represent.manifest["models"] == moved.manifest["models"] == []
+    assert represent.utilities == (("pool", "cosine"),)
+
+
+def test_the_map_has_a_place_for_every_row_and_copies_share_theirs(ws: Workspace, tmp_path: Path) -> None:
+    twice = small.write(tmp_path / "twice.jsonl", [{**r, "id": None} for r in small.rows(5) for _ in range(2)])
+    target = small.write(tmp_path / "few.jsonl", small.rows(3, seed=1))
+    run = do(ws, twice, method="got-d", target=target, budget="3")
+    placed = pipeline.draw_map(ws, run.id)
+    assert placed["pool"].shape == (10, 2) and placed["target"].shape == (3, 2)
+    assert np.array_equal(placed["pool"][::2], placed["pool"][1::2])
+    stored = Run.open(ws, run.id).map()
+    assert stored is not None and np.array_equal(stored["pool"], placed["pool"])
+
+
+def test_a_smaller_budget_is_the_beginning_of_a_larger_one(ws: Workspace, pool: Path, target: Path) -> None:
+    few = do(ws, pool, target=target, method="delift-task", budget="4")
+    many = do(ws, pool, target=target, method="delift-task", budget="50%")
+    assert np.array_equal(many.picked[:4], few.picked)
+    assert few.selection.full_value == pytest.approx(many.selection.full_value)
+
+
+def test_a_token_budget_is_kept_and_counted_in_the_models_own_tokens(ws: Workspace, pool: Path) -> None:
+    run = do(ws, pool, method="random", budget="300tok")
+    source = small.records(small.lines(pool))
+    spent = sum(len((source[i]["instruction"] + source[i]["output"]).encode()) for i in run.picked)
+    assert 0 < spent <= 300
+    assert run.tokens is not None and run.tokens[: run.k].sum() == spent
+
+
+def test_exact_copies_count_once_unless_asked_otherwise(ws: Workspace, tmp_path: Path) -> None:
+    doubled = small.write(tmp_path / "doubled.jsonl", [{**r, "id": None} for r in small.rows(10) for _ in range(2)])
+    once = do(ws, doubled, method="random", budget="100%")
+    twice = do(ws, doubled, method="random", budget="100%", keep_duplicates=True)
+    assert sorted(once.picked) == list(range(0, 20, 2))
+    assert sorted(twice.picked) == list(range(20))
+
+
+def test_the_same_configuration_is_not_computed_twice(
+    ws: Workspace, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = do(ws, pool, method="random", seed=3)
+    monkeypatch.setattr(pipeline, "_perform", lambda *_: pytest.fail("computed again"))
+    assert np.array_equal(do(ws, pool, method="random", seed=3).picked, first.picked)
+
+
+def test_a_default_that_is_spelled_out_gives_the_same_run(ws: Workspace, pool: Path, target: Path) -> None:
+    plain = pipeline.configure(ws, pool, target=target, method="delift-task", budget="5 rows", model=small.model())
+    spelled = pipeline.configure(
+        ws, pool, target=target, method="delift-task", budget=5, model=small.model(), eta=1, rows="target", seed=0
+    )
+    other = pipeline.configure(ws, pool, target=target, method="delift-task", budget=5, model=small.model(), eta=2)
+    assert plain.id == spelled.id != other.id
+
+
+def test_two_undisturbed_runs_share_ids_and_manifest_hash(tmp_path: Path, pool: Path) -> None:
+    first, second = (do(Workspace(tmp_path / name), pool, method="delift", budget="5") for name in "ab")
+    assert first.manifest["ids"] == second.manifest["ids"]
+    assert first.manifest["hash"] == second.manifest["hash"]
+
+
+def test_a_manifest_replays_to_the_same_ids_where_nothing_is_left_but_the_file(tmp_path: Path, pool: Path) -> None:
+    first = do(Workspace(tmp_path / "a"), pool, method="random", budget="9", seed=5)
+    again = pipeline.replay(Workspace(tmp_path / "b"), first.folder / "manifest.json")
+    assert again.same and not again.differences
+    assert again.run.manifest["hash"] == first.manifest["hash"]
+
+
+def test_a_replay_refuses_a_file_that_changed(tmp_path: Path, pool: Path) -> None:
+    first = do(Workspace(tmp_path / "a"), pool, method="random", budget="9")
+    small.write(pool, small.rows(24, seed=9))
+    with pytest.raises(DataError, match="does not hold the pool"):
+        pipeline.replay(Workspace(tmp_path / "b"), first.folder / "manifest.json")
+    pool.unlink()
+    with pytest.raises(DataError, match="--pool FILE"):
+        pipeline.replay(Workspace(tmp_path / "c"), first.folder / "manifest.json")
+
+
+def test_other_weights_under_the_same_name_are_another_run(
+    ws: Workspace, pool: Path, target: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(small.model(), folder)
+    settings = {"target": target, "method": "delift-task", "budget": "5", "model": str(folder)}
+    first = pipeline.run(ws, pipeline.configure(ws, pool, **settings))
+    from safetensors.numpy import load_file, save_file
+
+    weights = {k: v * np.float32(0.5) for k, v in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    second = pipeline.run(ws, pipeline.configure(ws, pool, **settings))
+    assert second.id == first.id, "the name is the same"
+    assert second.manifest["models"][0]["hash"] != first.manifest["models"][0]["hash"], "but it was computed anew"
+
+
+def test_an_estimate_counts_every_pair_and_takes_some_time(ws: Workspace, pool: Path, target: Path) -> None:
+    config = pipeline.configure(ws, pool, target=target, model=small.model(), **TASK)
+    cost = pipeline.estimate(ws, config)
+    assert cost.pairs == 5 * 24
+    assert cost.seconds > 0 and cost.tokens > 0 and cost.bytes >= 8 * cost.pairs
+
+
+def test_a_cancelled_run_says_so_and_goes_on_later(ws: Workspace, pool: Path, target: Path) -> None:
+    from delift_core.errors import Cancelled
+
+    config = pipeline.configure(ws, pool, target=target, model=small.model(), **TASK)
+
+    def stop(stage: str, done: float, total: float, note: str = "") -> None:
+        if stage == "score target":
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        pipeline.run(ws, config, progress=stop)
+    assert ws.catalogue.run(config.id).state == "cancelled"
+    assert len(pipeline.run(ws, config).picked) == 6
+    assert ws.catalogue.run(config.id).state == "done"
+
+
+def test_a_dataset_of_the_workspace_is_named_by_the_beginning_of_its_fingerprint(ws: Workspace, pool: Path) -> None:
+    dataset = pipeline.add_dataset(ws, pool)
+    config = pipeline.configure(ws, dataset.fingerprint[:12], method="random", model=small.model())
+    assert config.pool == dataset.fingerprint
+
+
+def test_prompts_without_responses_serve_methods_that_need_none(ws: Workspace, tmp_path: Path) -> None:
+    prompts = small.write(tmp_path / "prompts.jsonl", [{"prompt": r["instruction"]} for r in small.rows(12)])
+    assert len(do(ws, prompts, method="random", budget="5").picked) == 5
+    with pytest.raises(DataError, match="response"):
+        do(ws, prompts, method="delift", budget="5")
+    config = RunConfig(pool=pipeline.configure(ws, prompts, method="random").pool, method="delift", model=small.model())
+    with pytest.raises(DataError, match=r"choose a method that needs none: .*delift-se"):
+        pipeline.check(ws, config)
+
+
+def test_what_the_method_does_not_look_at_is_refused_with_the_methods_that_do(
+    ws: Workspace, pool: Path, target: Path
+) -> None:
+    with pytest.raises(ConfigError, match="delift-task or got-d"):
+        pipeline.configure(ws, pool, target=target, method="delift-se")
+    with pytest.raises(ConfigError, match="--existing FILE"):
+        pipeline.configure(ws, pool, method="delift-continual")
+    with pytest.raises(ConfigError, match="Unknown option"):
+        pipeline.configure(ws, pool, method="random", epsilon=0.1)
+
+
+def test_a_matrix_that_does_not_fit_is_refused_before_anything_is_loaded(
+    ws: Workspace, pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    config = pipeline.configure(ws, pool, method="delift", model=small.model())
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+        with pytest.raises(ConfigError, match="GB of memory"):
+            pipeline.check(ws, config)
+    monkeypatch.setattr(Workspace, "free_bytes", lambda _: 1000)
+    with pytest.raises(WorkspaceError, match="GB on the disk"):
+        pipeline.check(ws, config)
+
+
+def test_every_method_that_is_listed_can_be_built() -> None:
+    for method in registry.METHODS.values():
+        objective = registry.build(registry.OBJECTIVES, "objective", method.objective, {})
+        assert ("target" in " ".join(objective.needs)) == method.needs_target
+        assert ("existing" in " ".join(objective.needs)) == method.needs_existing

@@ -1,0 +1,247 @@
+"""Parts of the Run page that live longer than one click: the cost preview, the progress of a run, the gallery.
+
+All work happens in subprocesses; these parts only start them, poll files and draw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from delift_core.config import RunConfig
+from delift_core.errors import ConfigError, DeliftError
+from delift_core.registry import METHODS
+from delift_core.runs import jobs
+from delift_core.runs.records import RunRecord
+from delift_core.types import Cost
+from pages import _widgets as widgets
+
+ASK_ABOVE = 30 * 60  # seconds: a longer run wants a tick before it starts
+ACTIVE = ("queued", "running")
+SHORT = 12  # digits of a fingerprint that a person has to read
+
+
+# --- the same run as a command line --------------------------------------------------------------------------------
+
+
+def command_for(config: RunConfig) -> tuple[str, ...]:
+    """The words of the command line that makes the same run: same configuration, same ids.
+
+    Datasets stand there by fingerprint: they are in the workspace already, with the field mapping they were read with.
+    """
+    words = ["delift", "select", config.pool]
+    for role in ("target", "existing"):
+        fingerprint = getattr(config, role)
+        if fingerprint:
+            words += [f"--{role}", fingerprint]
+    words += ["--method", config.method, "--budget", config.budget]
+    for f in dataclasses.fields(RunConfig):
+        value = getattr(config, f.name)
+        if f.name in ("pool", "target", "existing", "method", "budget", "options") or value == f.default:
+            continue
+        flag = f"--{f.name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
+    for name, value in config.options.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
+    return (*words, "--workspace", str(widgets.workspace().root))
+
+
+def command_text(config: RunConfig, *, out: str | None = None) -> str:
+    """`command_for` as one line for a shell, with a file to write when asked for; fingerprints by their beginning."""
+    datasets = {config.pool, config.target, config.existing}
+    words = (word[:SHORT] if word in datasets else word for word in command_for(config))
+    return shlex.join((*words, *(("--out", out) if out else ())))
+
+
+# --- cost preview --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Estimate:
+    """A cost estimate that a subprocess is working on: it loads the model, which a page must not."""
+
+    key: str
+    process: subprocess.Popen[bytes]
+    output: Path
+    errors: Path
+
+    @classmethod
+    def start(cls, key: str, config: RunConfig) -> Estimate:
+        """Ask `delift estimate` about this configuration."""
+        folder = Path(tempfile.mkdtemp(prefix="delift-estimate-"))
+        words = [sys.executable, "-m", "delift_core", "estimate", *command_for(config)[2:], "--json"]
+        output, errors = folder / "out.json", folder / "log.txt"
+        with output.open("wb") as out, errors.open("wb") as log:
+            process = subprocess.Popen(words, stdout=out, stderr=log, stdin=subprocess.DEVNULL)
+        return cls(key, process, output, errors)
+
+    def stop(self) -> None:
+        """End it when nobody waits for it any more."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=10)
+
+    @property
+    def running(self) -> bool:
+        """True while it is still measuring."""
+        return self.process.poll() is None
+
+    def result(self) -> Cost:
+        """The cost, once it is not running any more; DeliftError where the configuration cannot run."""
+        status = self.process.wait()
+        text = self.output.read_text(encoding="utf-8").strip()
+        record: dict[str, Any] = json.loads(text) if text else {}
+        if status == 2 and "error" in record:
+            raise ConfigError(record["error"])
+        if status != 0:
+            tail = self.errors.read_text(encoding="utf-8", errors="replace").strip()[-2_000:]
+            raise RuntimeError(f"delift estimate ended with status {status}: {tail}")
+        return Cost(**{f.name: record.get(f.name, 0) for f in dataclasses.fields(Cost)})
+
+
+def estimate_of(config: RunConfig) -> Estimate:
+    """This session's estimate for a configuration, started at the first call.  Budget and seed do not change a cost."""
+    key = config.with_(budget="1", seed=0).id
+    held: Estimate | None = st.session_state.get("_estimate")
+    if held is None or held.key != key:
+        if held is not None:
+            held.stop()
+        held = st.session_state["_estimate"] = Estimate.start(key, config)
+    return held
+
+
+def show_cost(cost: Cost) -> None:
+    """Pairs, tokens, arithmetic, time and memory of a run, before it is started."""
+    with st.container(horizontal=True, key="cost"):
+        st.metric("Time on this machine", widgets.seconds_text(cost.seconds), width="content", border=True)
+        st.metric("Pairs to score", f"{cost.pairs:,}", width="content", border=True)
+        st.metric("Tokens", f"{cost.tokens:,}", width="content", border=True)
+        st.metric("Arithmetic", f"{cost.flops / 1e12:,.1f} TFLOP", width="content", border=True)
+        st.metric("On disk", widgets.bytes_text(cost.bytes), width="content", border=True)
+
+
+# --- progress ------------------------------------------------------------------------------------------------------
+
+
+def resume(run_id: str) -> None:
+    """Start a cancelled, failed or interrupted run again; finished blocks are not computed again."""
+    jobs.resume(widgets.workspace(), run_id)
+    widgets.select_run(run_id)
+
+
+def cancel(run_id: str) -> None:
+    """Ask a run to stop after the block it is working on."""
+    jobs.cancel(widgets.workspace(), run_id)
+
+
+@st.fragment(run_every=1.0)
+def live(run_id: str) -> None:
+    """Stage, progress, time left and log tail of a run that is under way; redraws itself once a second."""
+    ws = widgets.workspace()
+    state = jobs.state(ws, run_id)
+    if state not in ACTIVE:
+        st.rerun()
+    record = ws.catalogue.run(run_id)
+    share = record.job.share
+    st.progress(share, text=f"{widgets.escape(record.stage or 'waiting to start')}: {100 * share:.0f} %")
+    left = "time left not known yet" if record.eta is None else f"about {widgets.seconds_text(record.eta)} left"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{left}. {widgets.escape(record.note or '')} You may close this page: the run goes on.")
+        st.button("Cancel", key=f"cancel.{run_id}", icon=":material/stop_circle:", on_click=cancel, args=(run_id,))
+    log(run_id)
+
+
+def log(run_id: str, lines: int = 12) -> None:
+    """The last lines of a run's log, as text."""
+    tail = jobs.log_tail(widgets.workspace(), run_id, lines)
+    if tail:
+        st.code("\n".join(tail), language=None, wrap_lines=True)
+
+
+def title_of(config: RunConfig) -> str:
+    """What the run's method is for."""
+    return METHODS[config.method].title if config.method in METHODS else widgets.escape(config.method)
+
+
+def asked(config: RunConfig) -> str:
+    """The budget and the pool of a run in a few words, fit for Markdown."""
+    return f"{widgets.escape(config.budget)} of {widgets.escape(widgets.clip(widgets.dataset_name(config.pool), 40))}"
+
+
+def show_run(run_id: str) -> None:
+    """The state of one run and what can be done with it now."""
+    ws = widgets.workspace()
+    try:
+        state = jobs.state(ws, run_id)
+        record = ws.catalogue.run(run_id)
+    except DeliftError as error:
+        widgets.error_box(error)
+        return
+    with st.container(border=True, key=f"current.{run_id}"):
+        st.subheader(f"{title_of(record.config)}: {asked(record.config)}")
+        if state in ACTIVE:
+            live(run_id)
+        elif state == "done":
+            st.success("This run is finished.", icon=":material/check_circle:")
+            with st.container(horizontal=True):
+                st.page_link("pages/map.py", label="See the map", icon=":material/scatter_plot:", width="content")
+                st.page_link("pages/utility.py", label="See the utility", icon=":material/grid_on:", width="content")
+                st.page_link("pages/export.py", label="Export", icon=":material/download:", width="content")
+        else:
+            said = {"failed": "The run failed.", "cancelled": "The run was cancelled; finished blocks are kept."}
+            text = record.error or said.get(state, "The worker ended without a word; finished blocks are kept.")
+            (st.error if state == "failed" else st.warning)(widgets.escape(text), icon=widgets.STATE_ICONS[state])
+            st.button("Resume", key=f"resume.{run_id}", icon=":material/restart_alt:", on_click=resume, args=(run_id,))
+            log(run_id)
+
+
+# --- gallery -------------------------------------------------------------------------------------------------------
+
+
+def gallery(shown: int = 12) -> None:
+    """The newest runs as cards: what was asked, the curve of value against budget, the state; a card opens its run."""
+    ws = widgets.workspace()
+    records = jobs.runs(ws)
+    if not records:
+        st.caption("No runs yet.")
+        return
+    if len(records) > shown and not st.toggle(f"Show all {len(records)} runs", key="gallery.all"):
+        records = records[:shown]
+    grid = st.grid(4, min_column_width=260, border=True, key="gallery")
+    for record in records:
+        with grid.cell():
+            _card(record)
+
+
+def _card(record: RunRecord) -> None:
+    try:
+        config, state = record.config, record.state
+    except DeliftError as error:  # written by a version that is too old or too new
+        st.caption(f"Run {widgets.escape(record.id[:8])}: {widgets.escape(str(error))}")
+        return
+    st.markdown(f"**{title_of(config)}**{' (sample)' if record.id == widgets.sample_run() else ''}")
+    st.caption(f"{widgets.escape(config.method)}, {asked(config)}, seed {config.seed}")
+    if state == "done":
+        selected, share = record.summary.get("selected", 0), record.summary.get("share")
+        if share is None:  # the method gives rows no value
+            st.metric("rows kept", f"{selected:,}")
+        else:
+            curve = record.summary.get("curve")
+            st.metric(
+                f"of the full value, {selected:,} rows", widgets.percent(share), chart_data=curve, chart_type="area"
+            )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{widgets.STATE_ICONS[state]} {state}, {widgets.escape(record.id[:8])}", width="content")
+        st.button("Open", key=f"open.{record.id}", on_click=widgets.select_run, args=(record.id,), type="tertiary")
+        if state in ("failed", "cancelled", "interrupted"):
+            st.button("Resume", key=f"again.{record.id}", on_click=resume, args=(record.id,), type="tertiary")

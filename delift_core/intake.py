@@ -166,9 +166,8 @@ def configure(
             raise ConfigError(f"Method {method} needs {role} rows: {_WHY[role]}. Give --{role} FILE.")
         if source is not None and not needed:
             users = [m.name for m in registry.METHODS.values() if getattr(m, f"needs_{role}")]
-            raise ConfigError(
-                f"Method {method} does not look at {role} rows. Leave --{role} out, or choose {' or '.join(users)}."
-            )
+            either = " or ".join(filter(None, (", ".join(users[:-1]), users[-1])))
+            raise ConfigError(f"Method {method} does not look at {role} rows. Leave --{role} out, or choose {either}.")
         if source is not None:
             sources[role] = source
     prints: dict[str, str] = {}
@@ -228,6 +227,7 @@ def manifest_inputs(ws: Workspace, datasets: Mapping[str, Dataset]) -> list[mani
         report = read_report(ws.dataset_folder(dataset.fingerprint))
         place = ws.catalogue.dataset(dataset.fingerprint).source
         listed.append(manifest.Input(
-            role, dataset.name, dataset.fingerprint, report.source_sha256, len(dataset), report.refused, place
+            role, dataset.name, dataset.fingerprint, report.source_sha256, len(dataset), report.refused, place,
+            mapping=report.mapping.to_json(), turns=report.turns, labelled=dataset.labelled,
         ))  # fmt: skip
     return listed

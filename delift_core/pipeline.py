@@ -25,7 +25,7 @@ from delift_core.replay import Replayed, differences, restore
 from delift_core.runs import Run, Workspace, manifest
 from delift_core.runs import export as exporting
 from delift_core.runs.jobs import working
-from delift_core.types import Cost, Evidence, Floats, Indices, Limit, Progress, Selection, no_progress
+from delift_core.types import Cost, Describing, Evidence, Floats, Indices, Limit, Progress, Selection, no_progress
 
 __all__ = [
     "Replayed", "add_dataset", "check", "check_out", "configure", "draw_map", "estimate", "estimate_if_long", "export",
@@ -145,8 +145,13 @@ def _choose(inputs: Inputs, found: Evidence, limit: Limit, progress: Progress) -
     objective, n = inputs.objective, len(found)
     whole = objective.nested and limit.tokens is None and n <= FULL_ORDER_ROWS
     asked = replace(limit, rows=n) if whole else limit
-    selection = objective.select(found, asked, seed=inputs.config.seed, progress=progress)
-    return selection, limit.rows if whole else len(selection)
+    seed = inputs.config.seed
+    selection = objective.select(found, asked, seed=seed, progress=progress)
+    k = limit.rows if whole else len(selection)
+    if whole and k < len(selection) and isinstance(objective, Describing):
+        told = objective.describe(found, selection.order[:k], seed=seed, progress=progress)
+        selection = replace(selection, notes=selection.notes + told)
+    return selection, k
 
 
 def _finished(ws: Workspace, inputs: Inputs) -> bool:

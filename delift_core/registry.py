@@ -60,6 +60,11 @@ METHODS: dict[str, Method] = {
             "m x n model passes (m target rows)", "DELIFT, arXiv 2411.04425", needs_target=True,
         ),
         Method(
+            "delift-task-capped", "icl", "fl1mi", "Specialise, and stay broad",
+            "Rows that help the whole pool, each row counted only as far as it helps the target.",
+            "n x n + m x n model passes", "DELIFT, arXiv 2411.04425", needs_target=True,
+        ),
+        Method(
             "delift-continual", "icl", "flcg", "Add what is new",
             "Rows that help where the data already trained on does not.",
             "n x (n + e) model passes (e existing rows)", "DELIFT, arXiv 2411.04425", needs_existing=True,

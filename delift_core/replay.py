@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from delift_core.errors import DataError
-from delift_core.intake import Turns, add_dataset
+from delift_core.intake import add_dataset
 from delift_core.runs import Run, Workspace
 from delift_core.types import Progress
 
@@ -22,9 +22,6 @@ class Replayed:
     differences: tuple[str, ...]  # what is not as it was: models, versions, ...
 
 
-_WAYS: tuple[tuple[Turns, bool], ...] = (("last", True), ("every", True), ("last", False), ("every", False))
-
-
 def restore(ws: Workspace, entry: Mapping[str, Any], source: str | Path | None, progress: Progress) -> None:
     """Have the dataset of a manifest's input in the workspace; raises DataError where its rows cannot be had again."""
     wanted, role, name = entry["fingerprint"], entry["role"], entry["name"]
@@ -36,23 +33,22 @@ def restore(ws: Workspace, entry: Mapping[str, Any], source: str | Path | None, 
             f"The {role} of this run ({name}) is not in the workspace, and there is no file {place}. "
             f"Say where it is: --{role} FILE."
         )
-    errors: list[DataError] = []
-    for turns, need_response in _WAYS:  # the manifest knows what was read, not how
-        try:
-            if (
-                add_dataset(
-                    ws, place, role=role, turns=turns, need_response=need_response, progress=progress
-                ).fingerprint
-                == wanted
-            ):
-                return
-        except DataError as error:
-            errors.append(error)
-    if len(errors) == len(_WAYS):
-        raise errors[0]
+    from delift_core.data import FieldMap
+
+    found = add_dataset(
+        ws,
+        place,
+        role=role,
+        mapping=FieldMap.from_json(entry["mapping"]),
+        turns=entry["turns"],
+        need_response=entry["labelled"],
+        progress=progress,
+    )
+    if found.fingerprint == wanted:
+        return
     raise DataError(
         f"{place} does not hold the {role} of this run any more: its rows differ from those of {name} ({wanted[:12]}). "
-        f"Give the file it was made from (--{role} FILE), or load it into the workspace with the field mapping it had."
+        f"Give the file it was made from: --{role} FILE."
     )
 
 

@@ -318,6 +318,14 @@ class Objective(Protocol):
         """Pick rows up to the limit."""
 
 
+@runtime_checkable
+class Describing(Protocol):
+    """An objective that can tell more about a subset once its size is known."""
+
+    def describe(self, evidence: Evidence, rows: Indices, *, seed: int, progress: Progress) -> tuple[str, ...]:
+        """Sentences about the subset given by its pool row indices."""
+
+
 def block_key(kind: str, **parts: Any) -> str:
     """A content-addressed key: the kind, and the sha256 of everything the block depends on (JSON-able values)."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))

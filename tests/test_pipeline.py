@@ -146,6 +146,23 @@ def test_a_manifest_replays_to_the_same_ids_where_nothing_is_left_but_the_file(t
     assert again.run.manifest["hash"] == first.manifest["hash"]
 
 
+def test_a_manifest_knows_the_field_mapping_that_its_file_was_read_with(tmp_path: Path) -> None:
+    from delift_core.data import FieldMap
+
+    ws = Workspace(tmp_path / "a")
+    file = small.write(tmp_path / "odd.jsonl", ({"says": r["instruction"], "then": r["output"]} for r in small.rows(12)))
+    dataset = pipeline.add_dataset(ws, file, mapping=FieldMap(prompt="says", response="then"))
+    first = do(ws, dataset.fingerprint, method="random", budget="3")
+    again = pipeline.replay(Workspace(tmp_path / "b"), first.folder / "manifest.json")
+    assert again.same and list(again.run.picked) == list(first.picked)
+
+
+def test_got_d_says_how_far_the_subset_is_from_the_target(ws: Workspace, pool: Path, target: Path) -> None:
+    done = do(ws, pool, target=target, method="got-d", encoder="fast", budget="6")
+    assert any("OT distance from pool to target" in note for note in done.manifest["notes"])
+    assert any("OT distance from the 6 selected rows" in note for note in done.manifest["notes"])
+
+
 def test_a_replay_refuses_a_file_that_changed(tmp_path: Path, pool: Path) -> None:
     first = do(Workspace(tmp_path / "a"), pool, method="random", budget="9")
     small.write(pool, small.rows(24, seed=9))
@@ -216,7 +233,7 @@ def test_prompts_without_responses_serve_methods_that_need_none(ws: Workspace, t
 def test_what_the_method_does_not_look_at_is_refused_with_the_methods_that_do(
     ws: Workspace, pool: Path, target: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="delift-task or got-d"):
+    with pytest.raises(ConfigError, match="delift-task, delift-task-capped or got-d"):
         pipeline.configure(ws, pool, target=target, method="delift-se")
     with pytest.raises(ConfigError, match="--existing FILE"):
         pipeline.configure(ws, pool, method="delift-continual")

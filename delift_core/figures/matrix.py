@@ -76,9 +76,7 @@ def exact_heatmap(
     span = ", none of them stored"
     if len(known):
         span = f" from {number(float(known.min()))} to {number(float(known.max()))}"
-    figure = finish(
-        figure, theme, f"{values.size:,} single pairs{span}.", height=height, x="candidate", y="helped row"
-    )
+    figure = finish(figure, theme, f"{values.size:,} single pairs{span}.", height=height, x="candidate", y="helped row")
     for axis, names in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         every = max(1, -(-len(names) // 30))
         at = list(range(0, len(names), every))

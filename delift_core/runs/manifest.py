@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class Input:
     rows: int
     refused: int
     source: str = ""  # where it was read from, so that a replay can find it
+    mapping: Mapping[str, str] = field(default_factory=dict)  # how it was read: which field means what
+    turns: str = "last"
+    labelled: bool = True
 
 
 def build(

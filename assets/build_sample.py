@@ -123,6 +123,14 @@ def write_licences(path: Path) -> None:
     )
 
 
+def forget_the_machine(path: Path) -> None:
+    """Name the inputs by their place in the project; the manifest's hash leaves places out."""
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for entry in manifest["inputs"]:
+        entry["source"] = f"assets/sample/{entry['name']}"
+    path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
 def main() -> None:
     """Write the rows, run the method over them, and keep the finished run beside them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,6 +153,7 @@ def main() -> None:
         pipeline.draw_map(ws, done.id)
         shutil.rmtree(SAMPLE / "run", ignore_errors=True)
         shutil.copytree(ws.run_folder(done.id), SAMPLE / "run", ignore=shutil.ignore_patterns("log*.txt"))
+        forget_the_machine(SAMPLE / "run" / "manifest.json")
         print(f"run {done.id}: {done.k} rows, {done.selection.head(done.k).share:.1%} of the value of the whole pool")
 
 

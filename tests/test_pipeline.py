@@ -150,7 +150,9 @@ def test_a_manifest_knows_the_field_mapping_that_its_file_was_read_with(tmp_path
     from delift_core.data import FieldMap
 
     ws = Workspace(tmp_path / "a")
-    file = small.write(tmp_path / "odd.jsonl", ({"says": r["instruction"], "then": r["output"]} for r in small.rows(12)))
+    file = small.write(
+        tmp_path / "odd.jsonl", ({"says": r["instruction"], "then": r["output"]} for r in small.rows(12))
+    )
     dataset = pipeline.add_dataset(ws, file, mapping=FieldMap(prompt="says", response="then"))
     first = do(ws, dataset.fingerprint, method="random", budget="3")
     again = pipeline.replay(Workspace(tmp_path / "b"), first.folder / "manifest.json")

@@ -253,7 +253,9 @@ def loaded() -> None:
         st.caption("No dataset is loaded yet. Drop a file above, or try the sample.")
         return
     if st.session_state.get("dataset") not in names:
-        st.session_state["dataset"] = next(iter(names))
+        done = widgets.current_run()  # who comes to look at a run wants its pool, not what was loaded last
+        pool = done.config.pool if done else None
+        st.session_state["dataset"] = pool if pool in names else next(iter(names))
     fingerprint = st.selectbox(
         "Dataset", list(names), format_func=lambda f: names.get(f, f), key="dataset", persist_state="session"
     )

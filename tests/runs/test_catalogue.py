@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -17,6 +16,8 @@ from delift_core.runs.catalogue import Catalogue
 from delift_core.runs.workspace import Workspace
 
 from .conftest import POOL
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_dataset_is_recorded_once_and_its_roles_add_up(ws: Workspace) -> None:
@@ -92,24 +93,30 @@ def test_a_transaction_that_fails_changes_nothing(ws: Workspace, config: RunConf
     assert len(ws.catalogue.runs()) == 1
 
 
-def _record_many(path: Path, worker: int, start: float) -> None:
-    time.sleep(max(0.0, start - time.time()))
-    catalogue = Catalogue(path)
-    for n in range(15):
-        config = RunConfig(pool=POOL, seed=1000 * worker + n)
-        catalogue.add_run(config)
-        catalogue.update_run(config.id, state="done", summary={"n": n})
+# A process of its own by command line: multiprocessing would run this session's __main__ again, whatever it is by then.
+RECORD_MANY = """
+import sys, time
+from pathlib import Path
+from delift_core.config import RunConfig
+from delift_core.runs.catalogue import Catalogue
+
+path, pool, worker, start = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+time.sleep(max(0.0, start - time.time()))
+catalogue = Catalogue(path)
+for n in range(15):
+    config = RunConfig(pool=pool, seed=1000 * worker + n)
+    catalogue.add_run(config)
+    catalogue.update_run(config.id, state="done", summary={"n": n})
+"""
 
 
 def test_many_processes_make_and_fill_one_catalogue_at_the_same_moment(tmp_path: Path) -> None:
-    path = tmp_path / "ws" / "catalogue.db"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_record_many, args=(path, w, time.time() + 2.0)) for w in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [w.exitcode for w in workers] == [0] * 4
+    path, start = tmp_path / "ws" / "catalogue.db", time.time() + 2.0
+    workers = [
+        subprocess.Popen([sys.executable, "-c", RECORD_MANY, str(path), POOL, str(w), str(start)], cwd=ROOT)
+        for w in range(4)
+    ]
+    assert [w.wait(timeout=120) for w in workers] == [0] * 4
     seeds = {r.config.seed for r in Catalogue(path).runs()}
     assert seeds == {1000 * w + n for w in range(4) for n in range(15)}
 

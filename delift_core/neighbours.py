@@ -78,3 +78,13 @@ def _without_self(found: Indices, distances: Floats) -> tuple[Indices, Floats]:
     own &= np.cumsum(own, axis=1) == 1
     shape = (len(found), found.shape[1] - 1)
     return found[~own].reshape(shape), distances[~own].reshape(shape)
+
+
+def farthest_first(vectors: Floats, count: int, seed: int) -> Indices:
+    """`count` rows of (n, d), each as far from those before it as possible; a random one first.  Gonzalez 1985."""
+    first = int(np.random.default_rng(seed).integers(len(vectors)))
+    chosen, gap = [first], np.linalg.norm(vectors - vectors[first], axis=1)
+    while len(chosen) < count:
+        chosen.append(int(gap.argmax()))
+        gap = np.minimum(gap, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
+    return np.array(chosen, np.int64)

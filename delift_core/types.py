@@ -232,7 +232,7 @@ class Evidence:
     pool: Utility | None = None  # (n, n)
     target: Utility | None = None  # (m, n): helped = target rows
     existing: Utility | None = None  # (n, e): helped = pool rows, candidates = existing rows
-    scores: Mapping[str, Scores] = field(default_factory=dict)
+    scores: Scores | None = None  # (n,) one number for each candidate, not scaled
     vectors: Floats | None = None  # (n, d) unit length
     target_vectors: Floats | None = None  # (m, d)
     existing_vectors: Floats | None = None  # (e, d)
@@ -241,12 +241,30 @@ class Evidence:
         return len(self.candidates)
 
 
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """What picks must respect besides the budget.  Positions are those of the n candidates."""
+
+    pinned: Indices = field(default_factory=lambda: np.empty(0, np.int64))  # (p,) taken first, in this order
+    banned: NDArray[np.bool_] | None = None  # (n,) never taken
+    once: Indices | None = None  # (n,) code of its set of near-duplicates, of which one row is taken at most
+    group: Indices | None = None  # (n,) code of its group, 0 to G - 1
+    at_least: Indices | None = None  # (G,) rows of each group that the picks hold, where the pool has as many
+    at_most: Indices | None = None  # (G,)
+
+    @property
+    def nested(self) -> bool:
+        """Whether picks for a smaller budget are a prefix: not where room is kept for what is still to come."""
+        return self.at_least is None or not self.at_least.any()
+
+
 @dataclass(frozen=True)
 class Limit:
-    """A budget that was resolved against a pool: so many rows, or so many tokens."""
+    """A budget that was resolved against a pool: so many rows, or so many tokens, and what else the picks respect."""
 
     rows: int
     tokens: int | None = None  # when set, rows is only the upper bound
+    rules: Rules | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "neighbours": set(),
     "projection": {"neighbours"},
     "scoring": {"models", "neighbours"},
-    "selection": set(),
+    "selection": {"neighbours"},
     "insight": set(),
     "figures": {"insight"},
     "runs": {"config"},

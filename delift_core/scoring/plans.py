@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from delift_core.neighbours import graph, nearest
+from delift_core.neighbours import farthest_first, graph, nearest
 from delift_core.scoring.pairs import Pairs
-from delift_core.types import Doubles, Floats, Indices
+from delift_core.types import Doubles, Floats
 
 if TYPE_CHECKING:
     from delift_core.scoring.features import Side
@@ -126,13 +126,3 @@ class Landmarks:
         stands_for, _ = nearest(problem.helped, problem.helped[chosen], 1)
         weights = np.bincount(chosen[stands_for[:, 0]], minlength=rows).astype(np.float64)
         return Outcome(weights)
-
-
-def farthest_first(vectors: Floats, count: int, seed: int) -> Indices:
-    """`count` rows of (n, d), each as far from those before it as possible; a random one first.  Gonzalez 1985."""
-    first = int(np.random.default_rng(seed).integers(len(vectors)))
-    chosen, gap = [first], np.linalg.norm(vectors - vectors[first], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(gap.argmax()))
-        gap = np.minimum(gap, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
-    return np.array(chosen, np.int64)

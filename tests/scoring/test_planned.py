@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from delift_core import registry
 from delift_core.errors import Cancelled, ConfigError
 from delift_core.models.causal import CausalModel
+from delift_core.neighbours import farthest_first
 from delift_core.scoring import partial
 from delift_core.scoring.features import Side
 from delift_core.scoring.icl import InContext
 from delift_core.scoring.pairs import Pairs, joined
 from delift_core.scoring.planned import Planned, score_planned
-from delift_core.scoring.plans import Landmarks, Neighbours, Problem, farthest_first
+from delift_core.scoring.plans import Landmarks, Neighbours, Problem
 from delift_core.scoring.rows import Rows
 from delift_core.types import BlockStore, Floats, Indices, MemoryStore
 from tests.scoring.conftest import llama, some_rows, wrap

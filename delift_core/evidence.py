@@ -317,6 +317,11 @@ def _some_pairs(
             f"{part}: the selection and its values rest on {planned.pairs:,} scored pairs and {planned.guessed:,} "
             "predicted ones; the utilities that are shown and stored are the scored ones alone."
         )
+    if planned.spared:
+        found.notes.append(
+            f"{part}: the pair plan stopped {planned.spared:,} pairs early, as two rounds in a row hardly raised the "
+            "best utilities of the rows."
+        )
     return planned.report
 
 

@@ -16,7 +16,12 @@ from delift_core.types import Floats, Indices
 FIRST = 0.25  # share of the pairs that are drawn at random to begin with
 ROUNDS = 5  # that learn, after the random one
 DEPTH = 3  # a pair counts by what it would add to the third best utility that its row is known to have
-SHORTLIST = 384  # candidates of a row whose utility is predicted in a round; all where there are no more
+EVEN = 0.5  # 0: the best pairs wherever they are; 1: as many for every row
+WHOLE = 512  # up to so many candidates, a round predicts every pair
+SHORTLIST = (96, 8)  # else so many of each row at least, and so many for each of its pairs
+LESSON = 100_000  # pairs that one tree learns from at most
+QUIET = 0.015  # growth of the rows' best utilities per tenth of the budget, below which more pairs are not worth it
+PATIENCE = 2  # rounds in a row that grow less, after which the plan stops
 TREES = 40
 FEATURES = 0.4  # share of the features that a split looks at
 KEPT = 16  # guesses that a row keeps at the end, besides the scored pairs
@@ -48,15 +53,18 @@ class Adaptive:
         budget = min(
             self.count(problem.shape, problem.same), problem.shape[0] * problem.shape[1] - len(problem.missing)
         )
-        search = _Search(problem)
+        search = _Search(problem, budget)
         search.add(pairs := search.spread(max(1, int(FIRST * budget))), (yield pairs))
+        quiet, found = 0, search.total
         for step in range(ROUNDS):
             number = -(-(budget - len(search.known)) // (ROUNDS - step))
-            if number <= 0:
+            if number <= 0 or quiet == PATIENCE:
                 break
             search.add(pairs := search.best(number), (yield pairs))
+            grown, found = search.total - found, search.total
+            quiet = quiet + 1 if grown < QUIET * found * len(pairs) / (0.1 * budget) else 0
         guessed, guesses = search.guesses()
-        return Outcome(guessed=guessed, guesses=guesses)
+        return Outcome(guessed=guessed, guesses=guesses, spared=budget - len(search.known))
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class Surrogate:
         """Neighbours and random pairs, then the best predictions."""
         rows, columns = problem.shape
         budget = min(self.count(problem.shape, problem.same), rows * columns - len(problem.missing))
-        search = _Search(problem)
+        search = _Search(problem, budget)
         near = search.features.nearest(max(2, budget // (2 * rows)))
         blind = Pairs.of(np.repeat(np.arange(rows), near.shape[1]), near.ravel(), problem.shape)
         blind = blind.without(problem.missing)
@@ -97,8 +105,8 @@ class Surrogate:
 class _Search:
     """What is known after each round, and what it says of the other pairs."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.shape = problem, problem.shape
+    def __init__(self, problem: Problem, budget: int) -> None:
+        self.problem, self.shape, self.budget = problem, problem.shape, budget
         self.features = PairFeatures(*problem.sides())
         self.known = Pairs.none(self.shape)
         self.values = np.empty(0, np.float32)  # clipped at 0
@@ -137,49 +145,52 @@ class _Search:
         return found
 
     def best(self, number: int) -> Pairs:
-        """The pairs that are expected to exceed most what their row has already."""
-        pairs, trees = self.predicted(1)
-        floor = self.nth_best(DEPTH)[pairs.rows]
-        gain = np.maximum(trees - floor[:, None], 0).mean(1)
-        order = np.lexsort((pairs.codes, -trees.mean(1), -gain))[:number]
+        """The pairs that are expected to exceed most what their row has already, evened out over the rows."""
+        pairs, guess, gain = self.predicted(1)
+        promise = np.bincount(pairs.rows, gain, self.shape[0])  # so that a few rows do not take the whole round
+        merit = gain / np.maximum(promise, 1e-12)[pairs.rows] ** EVEN
+        order = np.lexsort((pairs.codes, -guess, -merit))[:number]
         return Pairs(np.sort(pairs.codes[order]), self.shape)
 
     def guesses(self) -> tuple[Pairs, Floats]:
         """The best predictions of each row, of pairs that were not scored."""
-        pairs, trees = self.predicted(2)
-        guess = trees.mean(1)
+        pairs, guess, _ = self.predicted(2)
         order = np.lexsort((pairs.codes, -guess, pairs.rows))
         rows = pairs.rows[order]
         rank = np.arange(len(order)) - np.searchsorted(rows, rows)
         kept = np.sort(order[(rank < KEPT) & (guess[order] > 0)])
         return Pairs(pairs.codes[kept], self.shape), guess[kept].astype(np.float32)
 
-    def predicted(self, use: int) -> tuple[Pairs, Floats]:
-        """The shortlist, and what every tree says of each of its pairs, (P, TREES)."""
+    def predicted(self, use: int) -> tuple[Pairs, Floats, Floats]:
+        """The shortlist; the utility expected of each of its pairs, (P,); by how much they exceed what the row has."""
         from sklearn.ensemble import ExtraTreesRegressor
 
         assert self.seen is not None
         random = self.random(use)
+        many = len(self.known) > LESSON  # then each tree learns from a sample of its own
         forest = ExtraTreesRegressor(
-            TREES, min_samples_leaf=1, max_features=FEATURES, random_state=int(random.integers(2**31))
-        )
+            TREES, max_features=FEATURES, bootstrap=many, max_samples=LESSON if many else None,
+            random_state=int(random.integers(2**31)),
+        )  # fmt: skip
         forest.fit(np.hstack([self.seen, self.statistics(self.known, own=True)]), self.values)
-        pairs = self.shortlist(random)
-        found = np.empty((len(pairs), TREES), np.float32)
+        pairs, floor = self.shortlist(random), self.nth_best(DEPTH)
+        guess, gain = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), np.float32)
         for start in range(0, len(pairs), PREDICTED):
             part = Pairs(pairs.codes[start : start + PREDICTED], self.shape)
             looks = np.hstack([self.features(part.rows, part.columns), self.statistics(part, own=False)])
-            for tree, estimator in enumerate(forest.estimators_):
-                found[start : start + PREDICTED, tree] = estimator.predict(looks)
-        return pairs, found
+            for estimator in forest.estimators_:
+                told = estimator.predict(looks).astype(np.float32)
+                guess[start : start + PREDICTED] += told / TREES
+                gain[start : start + PREDICTED] += np.maximum(told - floor[part.rows], 0) / TREES
+        return pairs, guess, gain
 
     def shortlist(self, random: np.random.Generator) -> Pairs:
         """Pairs worth a prediction: all, or for each row a third near ones, a third popular ones, a third random."""
         rows, columns = self.shape
-        if columns <= SHORTLIST:
+        if columns <= WHOLE:
             found = Pairs.all(self.shape)
         else:
-            third = SHORTLIST // 3
+            third = min(columns, max(SHORTLIST[0], SHORTLIST[1] * self.budget // rows)) // 3
             if self.near is None:
                 self.near = self.features.nearest(third)
             count = np.bincount(self.known.columns, minlength=columns)
@@ -189,6 +200,11 @@ class _Search:
             listed = np.hstack([self.near, popular, drawn])
             found = Pairs.of(np.repeat(np.arange(rows), listed.shape[1]), listed.ravel(), self.shape)
         return found.without(self.known).without(self.problem.missing)
+
+    @property
+    def total(self) -> float:
+        """Sum of the rows' best known utilities."""
+        return float(self.nth_best(1).sum())
 
     def nth_best(self, n: int) -> Floats:
         """Each row's n-th best known utility, 0 where fewer are known, (R,)."""

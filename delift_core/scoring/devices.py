@@ -1,7 +1,8 @@
 """Several devices for one job: this process computes blocks on the model's device, one more process on each other one.
 
-A helper process is told which columns to compute and sends back their block; this process alone writes to the store, so
-any store will do.  Rows travel as JSON and arrays as .npz: nothing is pickled, and a helper imports no main module.
+A helper process is told which tile and columns to compute and sends back their block; this process alone writes to the
+store, so any store will do.  Rows travel as JSON and arrays as .npz: nothing is pickled, and a helper imports no main
+module.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
@@ -22,14 +24,16 @@ import numpy as np
 
 from delift_core.errors import DeliftError, ModelError
 from delift_core.scoring.choose import engine_for
+from delift_core.scoring.engine import Check, Engine, unchecked
 from delift_core.scoring.icl import STAGE, InContext
-from delift_core.scoring.job import Arrays, Job
+from delift_core.scoring.job import Arrays, Job, Prepared
 from delift_core.scoring.rows import Rows
 from delift_core.types import BlockStore, Progress, no_progress
 
 if TYPE_CHECKING:
     from delift_core.models.causal import CausalModel
 
+Place = tuple[int, int, int]  # a block: number of its tile, first and last column
 _PAUSE = 0.2  # seconds between two looks at the helpers, once this process has nothing left to do
 
 
@@ -59,21 +63,22 @@ def fill(
     the next.  Raises ModelError when a helper cannot load the same model, or ends; finished blocks are kept.
     """
     job = _job(scorer, helped, candidates, model)
-    missing = [span for span in job.spans if store.get(job.key(span)) is None]
+    tiles = [tile for _, _, tile in job.tiles]
+    missing = [(t, *span) for t, tile in enumerate(tiles) for span in tile.spans if store.get(tile.key(span)) is None]
     devices = devices[: max(0, len(missing) - 1)]
-    waiting: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-    for span in [*missing, *[None] * (1 + len(devices))]:  # None: nothing left for this device
-        waiting.put(span)
+    waiting: SimpleQueue[Place | None] = SimpleQueue()
+    for place in [*missing, *[None] * (1 + len(devices))]:  # None: nothing left for this device
+        waiting.put(place)
     identity, limits = model.identity, [scorer.example_tokens, scorer.query_tokens]
     texts = [[list(rows.prompts), list(rows.responses)] for rows in (helped, candidates)]
     request = [name, identity.dtype, identity.hash, scorer.template, *limits, *texts]
     counts, total = [0] * (1 + len(devices)), float(len(helped) * len(candidates))
-    left = [len(helped) * (b - a) for a, b in missing]
+    left = [len(tiles[t].helped) * (b - a) for t, a, b in missing]
 
-    def work(place: int, compute: Callable[[tuple[int, int]], Arrays]) -> None:
-        for span in iter(waiting.get, None):
-            store.put(job.key(span), compute(span))
-            counts[place] += 1
+    def work(device: int, compute: Callable[[Place], Arrays]) -> None:
+        for tile, a, b in iter(waiting.get, None):
+            store.put(tiles[tile].key((a, b)), compute((tile, a, b)))
+            counts[device] += 1
 
     def check() -> None:
         for future in [f for f in served if f.done()]:
@@ -85,8 +90,7 @@ def fill(
         helpers = [stack.enter_context(_Helper(device, request)) for device in devices]  # they end before the threads
         served = [pool.submit(work, place, helper.block) for place, helper in enumerate(helpers, 1)]
         with engine_for(model, job.longest) as choice:
-            prepared = job.prepare(choice.engine)
-            work(0, lambda span: job.block(choice.engine, prepared, span, check))
+            work(0, _blocks(job, choice.engine, check))
         while wait(served, _PAUSE).not_done:
             check()
         check()
@@ -112,12 +116,12 @@ class _Helper:
         self.process.kill()  # it holds nothing that is not here as well
         self.process.wait()
 
-    def block(self, span: tuple[int, int]) -> Arrays:
-        """The block of these columns; raises ModelError for what went wrong over there."""
+    def block(self, place: Place) -> Arrays:
+        """The block of this tile and these columns; raises ModelError for what went wrong over there."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        lines = [json.dumps(message).encode() + b"\n" for message in (*self.messages, span)]
-        self.messages = []  # the request goes ahead of the first span
+        lines = [json.dumps(message).encode() + b"\n" for message in (*self.messages, place)]
+        self.messages = []  # the request goes ahead of the first place
         with suppress(BrokenPipeError):  # that the process has ended shows when its answer is read
             self.process.stdin.writelines(lines)
             self.process.stdin.flush()
@@ -140,8 +144,18 @@ def _job(scorer: InContext, helped: Rows, candidates: Rows, model: CausalModel) 
     return Job.of(helped, candidates, model, template=scorer.template, **limits)
 
 
+def _blocks(job: Job, engine: Engine, check: Check = unchecked) -> Callable[[Place], Arrays]:
+    """What computes a block of a tile; a tile's rows are packed once, as its blocks mostly follow one another."""
+
+    @lru_cache(maxsize=1)
+    def prepared(tile: int) -> Prepared:
+        return job.tiles[tile][2].prepare(engine)
+
+    return lambda place: job.tiles[place[0]][2].block(engine, prepared(place[0]), place[1:], check)
+
+
 def _help(device: str, messages: IO[bytes], out: IO[bytes]) -> None:
-    """The life of a helper: a request, then one block for every span, until nobody asks any more."""
+    """The life of a helper: a request, then one block for every place, until nobody asks any more."""
     from delift_core.models.causal import load_causal
 
     def answer(arrays: dict[str, Any]) -> None:
@@ -158,10 +172,10 @@ def _help(device: str, messages: IO[bytes], out: IO[bytes]) -> None:
         rows, shown = (Rows(prompts, responses, np.arange(len(prompts))) for prompts, responses in (helped, candidates))
         job = _job(InContext(*settings), rows, shown, model)
         with engine_for(model, job.longest) as choice:
-            prepared = job.prepare(choice.engine)
+            compute = _blocks(job, choice.engine)
             for line in messages:
-                start, stop = json.loads(line)
-                answer(job.block(choice.engine, prepared, (start, stop)))
+                tile, start, stop = json.loads(line)
+                answer(compute((tile, start, stop)))
     except DeliftError as error:
         answer({"error": np.array(str(error))})
 

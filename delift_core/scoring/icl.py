@@ -94,44 +94,48 @@ class InContext:
         from delift_core.scoring.job import copies
 
         job = self.job(helped, candidates, model)
-        rows, total, done, computed, cut = len(helped), float(len(helped) * len(candidates)), 0.0, 0, 0
-        l2, pmi = (np.empty((rows, len(candidates)), np.float32) for _ in range(2))
+        rows, columns, total, done = len(helped), len(candidates), float(len(helped) * len(candidates)), 0.0
+        l2, pmi = (np.empty((rows, columns), np.float32) for _ in range(2))
+        base = {name: np.empty(rows, np.float32) for name in ("d", "l")}
+        cut, blocks, computed = np.zeros(columns, np.bool_), 0, 0
+
+        def told(note: str = "") -> None:
+            progress(STAGE, done, total, note)
+
         with engine_for(model, job.longest) as choice:
             engine = choice.engine
-            baseline = store.get(job.key(None))
-            if baseline is None:
-                baseline = job.baseline(engine, lambda: progress(STAGE, 0.0, total, "without examples"))
-                store.put(job.key(None), baseline)
-            prepared = job.prepare(engine)
-            for a, b in job.spans:
-                key = job.key((a, b))
-                block = store.get(key)
-                if block is None:
-                    before = done
-                    block = job.block(engine, prepared, (a, b), lambda before=before: progress(STAGE, before, total))  # type: ignore[misc]
-                    store.put(key, block)
-                    computed += 1
-                l2[:, a:b] = baseline["d"][:, None] - block["d"]
-                pmi[:, a:b] = block["l"] - baseline["l"][:, None]
-                cut += int(block["cut"].sum())
-                done += float(rows * (b - a))
-                progress(STAGE, done, total, " ".join(engine.notes))
+            for first, last, tile in job.tiles:
+                alone = store.get(tile.key(None))
+                if alone is None:
+                    alone = tile.baseline(engine, lambda: told("without examples"))
+                    store.put(tile.key(None), alone)
+                for name, values in base.items():
+                    values[first:last] = alone[name]
+                prepared = tile.prepare(engine)
+                for a, b in tile.spans:
+                    key = tile.key((a, b))
+                    block = store.get(key)
+                    if block is None:
+                        block = tile.block(engine, prepared, (a, b), told)
+                        store.put(key, block)
+                        computed += 1
+                    l2[first:last, a:b] = alone["d"][:, None] - block["d"]
+                    pmi[first:last, a:b] = block["l"] - alone["l"][:, None]
+                    cut[a:b] |= block["cut"]
+                    done += float((last - first) * (b - a))
+                    told(" ".join(engine.notes))
+                blocks += len(tile.spans)
         if same:
             missing = copies(helped, candidates)
             l2[missing] = pmi[missing] = np.nan
+        report = Report(
+            engine.name, choice.reason, job.layout.cut_prompts, job.layout.cut_responses, int(cut.sum()), blocks,
+            computed, engine.notes,
+        )  # fmt: skip
         return InContextUtility(
-            Utility(l2, helped.indices, candidates.indices, "l2", baseline["d"]),
-            Utility(pmi, helped.indices, candidates.indices, "pmi", baseline["l"]),
-            Report(
-                engine.name,
-                choice.reason,
-                job.layout.cut_prompts,
-                job.layout.cut_responses,
-                cut,
-                len(job.spans),
-                computed,
-                engine.notes,
-            ),
+            Utility(l2, helped.indices, candidates.indices, "l2", base["d"]),
+            Utility(pmi, helped.indices, candidates.indices, "pmi", base["l"]),
+            report,
         )
 
     def estimate(

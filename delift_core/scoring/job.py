@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VERSION = 1  # of the numbers in a block; raise when they change
 BLOCK_TOKENS = 200_000  # of helped rows in one block: seconds with a small model on a CPU, and still few files
 BLOCK_COLUMNS = 256
+TILE_TOKENS = 16_384  # of helped rows that make one tile: reading an example once more for each costs 1 to 2 %
 Arrays = dict[str, NDArray[Any]]
 Work = dict[Tokens, list[Batch]]  # the rows to run after each prefix
 Prepared = list[tuple[int, list[Batch]]]  # allowance of the example, and the rows that have it
@@ -64,6 +65,21 @@ class Job:
             query_tokens=query_tokens,
         )
         return cls(helped, candidates, model, bound, layout, example_tokens, query_tokens)
+
+    @cached_property
+    def tiles(self) -> list[tuple[int, int, Job]]:
+        """First and last helped row of each tile, and the job of those rows alone; a pure function of the texts.
+
+        Tiles are filled from the first row on, so rows that are appended change the last one and leave the others.
+        """
+        edges, tokens = [0], 0
+        for place, suffix in enumerate(self.layout.after):
+            if tokens + len(suffix) > TILE_TOKENS and place > edges[-1]:
+                edges.append(place)
+                tokens = 0
+            tokens += len(suffix)
+        spans = pairwise([*edges, len(self.helped)])
+        return [(a, b, replace(self, helped=self.helped.part(a, b), layout=self.layout.part(a, b))) for a, b in spans]
 
     @cached_property
     def spans(self) -> list[tuple[int, int]]:

@@ -41,6 +41,10 @@ class Layout:
         """Each allowance and the positions of its rows, the largest allowance first."""
         return [(int(a), np.flatnonzero(self.allowance == a)) for a in np.unique(self.allowance)[::-1]]
 
+    def part(self, start: int, stop: int) -> Layout:
+        """Rows start to stop; what was cut is counted by the whole alone."""
+        return Layout(self.after[start:stop], self.alone[start:stop], self.allowance[start:stop], 0, 0)
+
 
 def lay_out(
     queries: Sequence[Query],

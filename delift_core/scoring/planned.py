@@ -43,6 +43,7 @@ class Planned:
     report: Report
     pairs: int  # scored for the selection
     guessed: int  # pairs whose utility is predicted, besides
+    spared: int  # pairs that the plan could have asked for, but stopped before
     check: Checked
     rounds: int
 
@@ -115,7 +116,7 @@ def score_planned(
         used = Utility(both.matrix(merged), used.helped, used.candidates, kind, used.baseline, used.weights)
     progress(STAGE, total, total, plan.name)
     checked = Checked(hidden, exact, _rows(used, hidden), ~np.isnan(_rows(l2, hidden)))
-    return Planned(l2, pmi, used, report, len(pairs), guessed, checked, rounds)
+    return Planned(l2, pmi, used, report, len(pairs), guessed, outcome.spared, checked, rounds)
 
 
 def _rows(utility: Utility, rows: Indices) -> Floats:

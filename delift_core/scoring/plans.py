@@ -43,6 +43,7 @@ class Outcome:
     weights: Doubles | None = None  # (R,) how many rows each helped row stands for; None: one each
     guessed: Pairs | None = None  # pairs that were not scored, but told by a surrogate
     guesses: Floats | None = None  # their utilities (G,)
+    spared: int = 0  # pairs of its budget that it left alone, as more would hardly change what it knows
 
 
 Asking = Generator[Pairs, Floats, Outcome]

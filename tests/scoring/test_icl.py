@@ -267,3 +267,17 @@ def test_an_empty_side_is_refused(model: CausalModel) -> None:
 def test_a_context_too_short_for_the_template_is_refused_before_any_pass() -> None:
     with pytest.raises(ConfigError, match="longer context"):
         scored(some_rows(2), some_rows(2), wrap(llama(), context=100), template="paper")
+
+
+def test_rows_that_are_appended_cost_only_what_is_new(model: CausalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("TILE_TOKENS", 100), ("BLOCK_TOKENS", 400)):  # several tiles, several columns a block
+        monkeypatch.setattr(job, name, size)
+    rows, store = some_rows(24), CountingStore()
+    before = InContext().score(rows.part(0, 18), rows.part(0, 18), model, same=True, store=store)
+    assert before.report.blocks == before.report.computed > 20
+    after = InContext().score(rows, rows, model, same=True, store=store)
+    reused = after.report.blocks - after.report.computed
+    assert reused > 0.6 * before.report.blocks, "all but the blocks that were not full"
+    afresh = InContext().score(rows, rows, model, same=True, store=CountingStore())
+    assert np.array_equal(after.l2.values, afresh.l2.values, equal_nan=True)
+    assert np.array_equal(after.l2.baseline, afresh.l2.baseline)

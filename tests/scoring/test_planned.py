@@ -133,6 +133,21 @@ def test_a_plan_asks_for_pairs_that_make_sense_each_once_and_about_as_many_as_it
     assert np.array_equal(found.codes, again.codes), "the same seed gives the same pairs"
 
 
+@pytest.mark.parametrize(("varied", "spared"), [(False, True), (True, False)])
+def test_adaptive_stops_early_where_more_pairs_find_nothing_better(varied: bool, spared: bool) -> None:
+    of, plan = problem(40, 40), registry.plan("adaptive:0.5")
+    row = np.linspace(0.1, 0.9, 40, dtype=np.float32)  # either every candidate helps a row alike, or every one differs
+    truth = np.random.default_rng(0).random((40, 40), np.float32) ** 20 if varied else np.tile(row[:, None], 40)
+    asking, number = plan.ask(of), 0
+    pairs = next(asking)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            number += len(pairs)
+            pairs = asking.send(truth[pairs.rows, pairs.columns])
+    assert (end.value.value.spared > 0) is spared
+    assert number + end.value.value.spared == plan.count(of.shape, of.same)
+
+
 def test_neighbours_are_the_nearest_and_their_partners() -> None:
     of = problem(200, 200, same=True)
     found = as_set(asked(Neighbours(k=3, probes=0), of))

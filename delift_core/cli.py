@@ -97,7 +97,7 @@ def _select(args: argparse.Namespace) -> dict[str, Any]:
     from delift_core import pipeline
 
     started, bar, ws = time.monotonic(), Bar(), flags.workspace(args)
-    pipeline.check_out(args.out, args.rejected, (args.pool, args.target, args.existing))
+    pipeline.check_out(args.out, args.rejected, (args.pool, args.target, args.existing, args.holdout))
     config, cost = pipeline.settled(ws, flags.configuration(ws, args, bar))
     _ask_if_long(cost or pipeline.estimate_if_long(ws, config), args.yes)
     run = pipeline.run(ws, config, progress=bar, command=("delift", *args.argv))
@@ -196,7 +196,7 @@ def _replay(args: argparse.Namespace) -> dict[str, Any]:
 
     ws, bar = flags.workspace(args), Bar()
     pipeline.check_out(args.out, args.rejected)
-    sources = {role: getattr(args, role) for role in ("pool", "target", "existing") if getattr(args, role)}
+    sources = {role: getattr(args, role) for role in ("pool", "target", "existing", "holdout") if getattr(args, role)}
     moved = {name: getattr(args, name) for name in ("model", "encoder") if getattr(args, name)}
     replayed = pipeline.replay(
         ws, args.manifest, sources=sources, progress=bar, command=("delift", *args.argv), **moved
@@ -213,19 +213,45 @@ def _replay(args: argparse.Namespace) -> dict[str, Any]:
     return {**_summary(replayed.run), **answer, "status": 0 if replayed.same else 2}
 
 
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    bar = Bar()
+    found = pipeline.report(flags.workspace(args), args.id, args.by, progress=bar)
+    bar.close()
+    head = f"{'group':<32}{'pool':>16}{'subset':>16}{'ratio':>8}{'covered':>10}"
+    lines = [
+        f"{g.name[:31]:<32}{f'{g.rows:,} {g.share:6.1%}':>16}{f'{g.picked:,} {g.picked_share:6.1%}':>16}"
+        f"{g.ratio:>8.2f}{'' if g.covered is None else f'{g.covered:.1%}':>10}"
+        for g in (*found.groups, *([found.other] if found.other else []))
+    ]
+    return {"run": args.id, **found.to_json(), "text": "\n".join([head, *lines, found.sentence])}
+
+
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core import pipeline
+
+    found = pipeline.compare(flags.workspace(args), args.runs, args.by)
+    return {"runs": args.runs, **found.to_json(), "text": "\n".join(found.sentences)}
+
+
 def _methods(args: argparse.Namespace) -> dict[str, Any]:
     from delift_core import registry
 
     rows, lines = [], []
-    for m in registry.METHODS.values():
-        needs = ["pool", *(["target"] if m.needs_target else []), *(["existing"] if m.needs_existing else [])]
-        rows.append({
-            "name": m.name, "scorer": m.scorer, "objective": m.objective, "title": m.title, "summary": m.summary,
-            "needs": needs, "responses": m.needs_response, "cost": m.cost, "paper": m.paper,
-        })  # fmt: skip
-        lines.append(f"{m.name:<17} {m.title}: {m.summary} Needs {', '.join(needs)}; {m.cost}.")
-    text = "\n".join(lines)
-    return {"methods": rows, "text": text}
+    for family, title in registry.FAMILIES.items():
+        lines += ["", title]
+        for m in (m for m in registry.METHODS.values() if m.family == family):
+            needs = ["pool", *(["target"] if m.needs_target else []), *(["existing"] if m.needs_existing else [])]
+            rows.append({
+                "name": m.name, "family": m.family, "scorer": m.scorer, "score": m.score, "objective": m.objective,
+                "title": m.title, "summary": m.summary, "needs": needs, "responses": m.needs_response, "cost": m.cost,
+                "paper": m.paper,
+            })  # fmt: skip
+            lines.append(f"  {m.name:<20} {m.title}: {m.summary} Needs {', '.join(needs)}; {m.cost}. [{m.paper}]")
+    lines += ["", "SCORER+OBJECTIVE is a method as well: scorers " + ", ".join(registry.SCORERS) + "; objectives "
+              + ", ".join(registry.over_pairs()) + "."]  # fmt: skip
+    return {"methods": rows, "text": "\n".join(lines).strip()}
 
 
 def _doctor(args: argparse.Namespace) -> dict[str, Any]:
@@ -257,6 +283,8 @@ COMMANDS: dict[str, tuple[Command, str, tuple[Callable[[argparse.ArgumentParser]
     "run": (_run, "do the work of a submitted run (resumes where it stopped)", (flags.id_argument,)),
     "map": (_map, "draw the map of a finished run", (flags.id_argument,)),
     "runs": (_runs, "list the runs of the workspace", (flags.runs_arguments,)),
+    "report": (_report, "say group by group whom a run's subset serves", (flags.report_arguments,)),
+    "compare": (_compare, "set two to four runs side by side", (flags.compare_arguments,)),
     "replay": (_replay, "repeat a run from its manifest and compare the ids", (flags.replay_arguments,)),
     "methods": (_methods, "list the methods, with what each needs and costs", ()),
     "doctor": (_doctor, "say what is installed, what is missing and how to get it", ()),

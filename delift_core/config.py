@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from delift_core.errors import ConfigError, unknown
+from delift_core.quota import Quota
 from delift_core.types import Indices, Limit
 
 FORMAT = 1  # raise when a stored configuration can no longer be read
+# Settings that came after the first configurations were stored, and are written only where they are used.
+_LATER = frozenset({"pairs", "quota", "once", "domains", "holdout", "guard", "pin", "ban"})
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,50 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """How a pool row is found too close to a row of another file: by words, or by the cosine of sentence vectors."""
+
+    levels: tuple[str, ...]
+    cosine: float | None  # at or above it
+
+    LEVELS = ("exact", "normalised", "words")
+
+    @classmethod
+    def parse(cls, text: str) -> Guard:
+        """Read "exact", "normalised,words,0.95"; anything else raises ConfigError."""
+        levels: list[str] = []
+        cosine: float | None = None
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            if part in cls.LEVELS:
+                levels.append(part)
+            elif re.fullmatch(r"0?\.\d+|1(?:\.0*)?", part):
+                cosine = float(part)
+            else:
+                raise unknown("guard", part, (*cls.LEVELS, "0.95"))
+        if text and not levels and not cosine:
+            raise ConfigError(f"Guard {text!r} finds nothing. Give exact, normalised, words or a cosine such as 0.95.")
+        return cls(tuple(levels), cosine)
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Keep only the groups of the pool that lie nearest to the target."""
+
+    column: str
+    nearest: int
+
+    @classmethod
+    def parse(cls, text: str) -> Domains | None:
+        """Read "source:3"; None for nothing; anything else raises ConfigError."""
+        if not text:
+            return None
+        column, mark, number = text.rpartition(":")
+        if not mark or not column.strip() or not number.strip().isdigit() or not int(number):
+            raise ConfigError(f"Domains {text!r} is not understood. Give a column and how many, such as source:3.")
+        return cls(column.strip(), int(number))
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a run's ids.  Datasets stand here by fingerprint, so a file's place does not matter."""
 
@@ -109,27 +156,63 @@ class RunConfig:
         metadata={"help": "pairs the language model scores: dense, knn:12, landmarks:50, ..., or auto (by cost)"},
     )
     keep_duplicates: bool = field(default=False, metadata={"help": "let exact copies count more than once"})
+    quota: str = field(
+        default="",
+        metadata={"help": 'rows of each group: "language: proportional", "source: web<=20%", "cluster:10: even"'},
+    )
+    once: float = field(
+        default=0.0,
+        metadata={
+            "help": "near-copies (sentence vectors of this cosine or more) count once; 0: off", "min": 0.0, "max": 1.0,
+        },
+    )  # fmt: skip
+    domains: str = field(
+        default="", metadata={"help": "only the groups of a column nearest to the target, such as source:3"}
+    )
+    holdout: str | None = field(default=None, metadata={"help": "evaluation rows that the subset must not contain"})
+    guard: str = field(
+        default="",
+        metadata={
+            "help": "leave out rows too close to target, existing or held-out rows: exact, normalised, words (13 in a "
+            "row), or a cosine such as 0.95; several with commas"
+        },
+    )
+    pin: tuple[str, ...] = field(default=(), metadata={"help": "ids of rows that come first, in this order"})
+    ban: tuple[str, ...] = field(default=(), metadata={"help": "ids of rows that are never picked"})
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict, metadata={"help": "options of the method"})
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value, default = getattr(self, f.name), f.default
-            if isinstance(default, str | int) and type(value) is not type(default):
+            if isinstance(default, tuple) and isinstance(value, list | tuple):
+                value = tuple(str(v) for v in value)
+                object.__setattr__(self, f.name, value)
+            if isinstance(default, float) and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, f.name, value)
+            if isinstance(default, str | int | float | tuple) and type(value) is not type(default):
                 raise ConfigError(f"Setting {f.name} wants {type(default).__name__}, not {value!r}.")
             choices = f.metadata.get("choices")
             own = f.metadata.get("or_begins")
             if choices and value not in choices and not (own and value.startswith(own)):
                 raise unknown(f.name, str(value), choices)
         Budget.parse(self.budget)
+        Guard.parse(self.guard)
+        Domains.parse(self.domains)
+        if self.quota:
+            Quota.parse(self.quota)
+        if not 0 <= self.once <= 1:
+            raise ConfigError(f"Setting once={self.once} is no cosine. Give 0.95 or so, or 0 to count every row.")
         if self.seed < 0:
             raise ConfigError(f"Seed {self.seed} is negative. Give 0 or more.")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form; `from_json` reads it back to an equal object."""
         record = {"format": FORMAT, **asdict(self)}
-        if self.pairs == "dense":  # the plain case reads as it always did, so its id stays
-            del record["pairs"]
+        for f in fields(self):
+            if f.name in _LATER and record[f.name] == f.default:  # the plain case reads as it always did: its id stays
+                del record[f.name]
         return record
 
     @classmethod

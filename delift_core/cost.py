@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from delift_core.evidence import causal_model, reads_whole, sentence_encoder, sides_of, texts_of
+from delift_core.encoded import causal_model, reads_whole, sentence_encoder, texts_of
+from delift_core.evidence import reader_of, rows_of, sides_of
 from delift_core.inputs import Inputs
 from delift_core.types import Cost, Indices
 
@@ -28,6 +29,13 @@ def price(inputs: Inputs, tokens: Indices) -> Cost:
             total += inputs.scorer.estimate(*sides_of(inputs, part), model, same=part == "pool", **planned)
         else:
             total += Cost(len(helped) * len(candidates), 0, 0.0, 0.0, 0)
+    if inputs.by_states:
+        model = causal_model(inputs.config.model)
+        total += inputs.scorer.estimate(rows_of(inputs, "pool"), model, target=rows_of(inputs, "target"))
+    if inputs.row_score is not None:
+        target = None if inputs.target is None else rows_of(inputs, "target")
+        seed = inputs.config.seed
+        total += inputs.row_score.estimate(rows_of(inputs, "pool"), reader_of(inputs), target=target, seed=seed)
     roles = inputs.encoded_roles
     if roles:
         rows = sum(len(inputs.rows(role)) for role in roles)

@@ -1,37 +1,33 @@
-"""What an objective looks at, computed: token counts, vectors, utilities.  Finished blocks come from the store.
+"""What an objective looks at, computed: vectors, utilities, row scores.  Finished blocks come from the store.
 
 The pipeline says what is needed and when; this module turns datasets into arrays and nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from delift_core.config import RunConfig
+from delift_core.encoded import causal_model, named, reads_whole, sentence_encoder, tokenizer_of, vectors_of
 from delift_core.inputs import SIDES, Inputs
-from delift_core.models.causal import CausalModel, TextTokenizer, identify_causal, load_causal, load_tokenizer
-from delift_core.models.encoder import Encoder, identify_encoder, load_encoder
+from delift_core.models.causal import CausalModel, identify_causal
+from delift_core.models.encoder import identify_encoder
 from delift_core.scoring.rows import Rows
 from delift_core.selection.scale import How, scaled
 from delift_core.types import (
     BlockStore,
-    Dataset,
     Evidence,
     Floats,
     Identity,
     Indices,
     Kind,
     Progress,
+    Scores,
     Utility,
-    block_key,
     no_progress,
 )
 
@@ -39,10 +35,7 @@ if TYPE_CHECKING:
     from delift_core.scoring.icl import Report
     from delift_core.scoring.planned import Planned
 
-ROWS_PER_BLOCK = 2_048  # rows whose vectors make one block
-COUNTS_PER_BLOCK = 50_000  # rows whose token counts make one block
 WORTH_SHARING = 100_000  # pairs from which on other devices repay the seconds that loading a model there takes
-VERSION = 1  # raise when token counts, vectors or maps would come out differently
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +49,7 @@ class Gathered:
     planned: Mapping[str, Planned] = field(default_factory=dict)  # part -> what its pair plan came to
     used: Mapping[str, Utility] = field(default_factory=dict)  # part -> what the objective sees, before it is scaled
     vectors: Mapping[str, Floats] = field(default_factory=dict)  # role -> unit vectors
+    scores: Scores | None = None  # of the pool's rows
 
 
 @dataclass(eq=False)
@@ -69,124 +63,10 @@ class _Scored:
     notes: list[str] = field(default_factory=list)
 
 
-@lru_cache(maxsize=1)
-def _causal(name: str, _hash: str) -> CausalModel:
-    return load_causal(name)
-
-
-@lru_cache(maxsize=1)
-def _encoder(name: str, cache: Path | None, _hash: str) -> Encoder:
-    return load_encoder(name, cache=cache)
-
-
-def causal_model(name: str) -> CausalModel:
-    """The language model, loaded once per process as long as its weights stay the same."""
-    return _causal(name, identify_causal(name).hash)
-
-
-def sentence_encoder(name: str, cache: Path | None = None) -> Encoder:
-    """The sentence encoder, loaded once per process as long as its weights stay the same.
-
-    `cache` is the folder for what is made on this machine (the table of "fast").
-    """
-    return _encoder(name, cache, identify_encoder(name).hash)
-
-
 def identities(inputs: Inputs) -> list[Identity]:
     """The models that `gather` would use, without loading them."""
-    found = [identify_causal(inputs.config.model)] if inputs.in_context else []
+    found = [identify_causal(inputs.config.model)] if inputs.wants_model else []
     return [*found, identify_encoder(inputs.config.encoder)] if inputs.encoded_roles else found
-
-
-# ------------------------------------------------------------------------------------------------ tokens and vectors
-
-
-def token_counts(
-    dataset: Dataset, tokenizer: TextTokenizer, store: BlockStore, progress: Progress = no_progress
-) -> Indices:
-    """Tokens of prompt and response of every row, (N,), without the closing token."""
-    identity = _tokenizer_hash(tokenizer)
-    counts: list[Indices] = []
-    for start in range(0, len(dataset), COUNTS_PER_BLOCK):
-        key = block_key(
-            "tokens", rows=dataset.fingerprint, start=start, size=COUNTS_PER_BLOCK, tokenizer=identity, version=VERSION
-        )
-        block = store.get(key)
-        if block is None:
-            stop = start + COUNTS_PER_BLOCK
-            sums = tokenizer.count_tokens(dataset.prompts[start:stop]) + tokenizer.count_tokens(
-                dataset.responses[start:stop]
-            )
-            block = {"counts": sums}
-            store.put(key, block)
-        counts.append(block["counts"])
-        progress("count tokens", min(start + COUNTS_PER_BLOCK, len(dataset)), len(dataset))
-    return np.concatenate(counts) if counts else np.zeros(0, np.int64)
-
-
-def _tokenizer_hash(tokenizer: TextTokenizer) -> str:
-    inner = tokenizer.tokenizer
-    backend = getattr(inner, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else repr((type(inner).__name__, sorted(inner.get_vocab().items())))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def texts_of(dataset: Dataset, rows: Indices, whole: bool) -> list[str]:
-    """What the encoder reads of the given rows: prompt and response, or the prompt alone."""
-    prompts = dataset.prompts
-    if not whole:
-        return [prompts[i] for i in rows]
-    responses = dataset.responses
-    return ["\n".join(filter(None, (prompts[i], responses[i]))) for i in rows]
-
-
-def reads_whole(datasets: Sequence[Dataset]) -> bool:
-    """Whether the encoder reads responses as well.
-
-    Where one side has prompts only, comparing them with prompt-and-response texts would measure that difference, so
-    then all sides are read by their prompts.  Plain text has no second half and counts as whole.
-    """
-    return all(d.labelled or d.schema == "text" for d in datasets)
-
-
-def vectors_of(
-    dataset: Dataset,
-    rows: Indices,
-    encoder: Encoder,
-    store: BlockStore,
-    *,
-    whole: bool = True,
-    progress: Progress = no_progress,
-) -> Floats:
-    """Unit vectors (len(rows), d) of rows, in blocks that are computed once."""
-    parts: list[Floats] = []
-    for start in range(0, len(rows), ROWS_PER_BLOCK):
-        texts = texts_of(dataset, rows[start : start + ROWS_PER_BLOCK], whole)
-        digest = hashlib.sha256()
-        for text in texts:
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "big") + encoded)
-        key = block_key(
-            "vectors",
-            encoder=encoder.identity.hash,
-            dtype=encoder.identity.dtype,
-            texts=digest.hexdigest(),
-            version=VERSION,
-        )
-        block = store.get(key)
-        if block is None:
-
-            def within(stage: str, done: float, total: float, note: str = "", *, start: int = start) -> None:
-                progress("encode", start + done, len(rows), note)
-
-            block = {"vectors": encoder.encode(texts, progress=within)}
-            store.put(key, block)
-        parts.append(block["vectors"])
-        progress("encode", start + len(texts), len(rows))
-    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
-
-
-# ------------------------------------------------------------------------------------------------ evidence
 
 
 def gather(inputs: Inputs, tokens: Indices, store: BlockStore, progress: Progress = no_progress) -> Gathered:
@@ -218,14 +98,25 @@ def gather(inputs: Inputs, tokens: Indices, store: BlockStore, progress: Progres
                 whole=whole,
                 progress=named(progress, f"encode {role}"),
             )
-    scored = _in_context(inputs, vectors, store, progress) if inputs.in_context else _by_vectors(inputs, vectors)
+    scored = _pairs(inputs, vectors, store, progress)
+    scores = None
+    if inputs.row_score is not None:
+        scores, found = _row_scores(inputs, store, progress)
+        models += [m for m in found if m.hash not in {known.hash for known in scored.models}]
+        notes += [f"{scores.name}: {note}" for note in scores.notes]
     return Gathered(
-        _assembled(inputs, tokens, scored.used, vectors), scored.raw, (*models, *scored.models),
-        (*notes, *scored.notes), scored.planned, scored.used, vectors,
+        _assembled(inputs, tokens, scored.used, vectors, scores), scored.raw, (*models, *scored.models),
+        (*notes, *scored.notes), scored.planned, scored.used, vectors, scores,
     )  # fmt: skip
 
 
-def _assembled(inputs: Inputs, tokens: Indices, used: Mapping[str, Utility], vectors: Mapping[str, Floats]) -> Evidence:
+def _assembled(
+    inputs: Inputs,
+    tokens: Indices,
+    used: Mapping[str, Utility],
+    vectors: Mapping[str, Floats],
+    scores: Scores | None,
+) -> Evidence:
     """What the objective gets: utilities scaled together, as one scale must hold for all that it compares."""
     how: How = "minmax" if inputs.config.scale == "minmax" else "clip"
     ready = dict(zip(used, scaled(list(used.values()), how), strict=True)) if used else {}
@@ -236,6 +127,7 @@ def _assembled(inputs: Inputs, tokens: Indices, used: Mapping[str, Utility], vec
         pool=ready.get("pool"),
         target=ready.get("target"),
         existing=ready.get("existing"),
+        scores=scores,
         vectors=vectors.get("pool") if "vectors" in needed else None,
         target_vectors=vectors.get("target") if "target_vectors" in needed else None,
         existing_vectors=vectors.get("existing") if "existing_vectors" in needed else None,
@@ -256,7 +148,43 @@ def better_informed(inputs: Inputs, found: Gathered, part: str) -> Evidence:
     if weights is not None:
         weights[check.rows] = np.maximum(weights[check.rows], 1)
     exact = replace(utility, values=sparse.csc_array((entries, places), shape=utility.shape), weights=weights)
-    return _assembled(inputs, found.evidence.tokens, {**found.used, part: exact}, found.vectors)
+    return _assembled(inputs, found.evidence.tokens, {**found.used, part: exact}, found.vectors, found.scores)
+
+
+def _pairs(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:
+    if inputs.in_context:
+        return _in_context(inputs, vectors, store, progress)
+    return _by_states(inputs, store, progress) if inputs.by_states else _by_vectors(inputs, vectors)
+
+
+def _by_states(inputs: Inputs, store: BlockStore, progress: Progress) -> _Scored:
+    model, found = causal_model(inputs.config.model), _Scored()
+    found.models.append(model.identity)
+    for part in inputs.pairs:
+        helped, candidates = sides_of(inputs, part)
+        found.used[part] = inputs.scorer.similarity(
+            candidates, model, target=helped, store=store, progress=named(progress, f"score {part}")
+        )
+        found.raw[part] = {"cosine": found.used[part]}
+    return found
+
+
+def _row_scores(inputs: Inputs, store: BlockStore, progress: Progress) -> tuple[Scores, list[Identity]]:
+    """The row score of the pool, and the models that it took."""
+    reader = reader_of(inputs)
+    scores: Scores = inputs.row_score.score(
+        rows_of(inputs, "pool"), reader, target=rows_of(inputs, "target") if inputs.target is not None else None,
+        store=store, seed=inputs.config.seed, progress=named(progress, f"score rows by {inputs.row_score.name}"),
+    )  # fmt: skip
+    return scores, [reader.identity] if isinstance(reader, CausalModel) else []
+
+
+def reader_of(inputs: Inputs) -> Any:
+    """What the row score reads rows with: the language model, its tokenizer alone, or nothing (it reads texts)."""
+    reads = inputs.row_score.reads
+    if reads == "model":
+        return causal_model(inputs.config.model)
+    return tokenizer_of(inputs.config) if reads == "tokenizer" else None
 
 
 def _in_context(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:
@@ -344,42 +272,3 @@ def _by_vectors(inputs: Inputs, vectors: Mapping[str, Floats]) -> _Scored:
         found.used[part] = inputs.scorer.score(vectors[first], vectors[second], helped, candidates)
         found.raw[part] = {"cosine": found.used[part]}
     return found
-
-
-def named(progress: Progress, name: str) -> Progress:
-    """The same progress under the run's own name for the stage."""
-
-    def report(stage: str, done: float, total: float, note: str = "") -> None:
-        progress(name, done, total, note)
-
-    return report
-
-
-def coordinates(inputs: Inputs, store: BlockStore, progress: Progress = no_progress) -> dict[str, Floats]:
-    """The map: all rows of the datasets in one plane, (N, 2) by role, indexed by row; exact copies stand in one place.
-
-    Runs over the same datasets share one map, so that they can be compared.
-    """
-    from delift_core.projection import project
-
-    datasets = inputs.datasets
-    whole = reads_whole(list(datasets.values()))
-    encoder = sentence_encoder(inputs.config.encoder, inputs.models)
-    rows = {role: d.fingerprint for role, d in datasets.items()}
-    key = block_key("map", encoder=encoder.identity.hash, whole=whole, version=VERSION, rows=rows)
-    block = store.get(key)
-    if block is None:
-        vectors = [
-            vectors_of(d, d.unique, encoder, store, whole=whole, progress=named(progress, f"encode {role}"))
-            for role, d in datasets.items()
-        ]
-        placed = project(vectors[0], extra=vectors[1:], seed=0, progress=progress)
-        block = dict(zip(datasets, placed, strict=True))
-        store.put(key, block)
-    first = {role: np.searchsorted(d.unique, d.table["copy_of"].to_numpy()) for role, d in datasets.items()}
-    return {role: block[role][first[role]] for role in datasets}
-
-
-def tokenizer_of(config: RunConfig) -> TextTokenizer:
-    """The tokenizer of the run's language model; its weights are not read."""
-    return load_tokenizer(config.model)

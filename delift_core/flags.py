@@ -41,20 +41,33 @@ def choice_arguments(sub: argparse.ArgumentParser) -> None:
         "pool", metavar="POOL", help="rows to choose from: a file, a Hugging Face id, or a loaded dataset's fingerprint"
     )
     sub.add_argument("--target", metavar="T", help="rows of the task to get good at")
-    sub.add_argument("--existing", metavar="E", help="rows already trained on")
+    sub.add_argument(
+        "--existing", metavar="E", help="rows already trained on: a file, or manifest.json of the run that picked them"
+    )
+    sub.add_argument("--holdout", metavar="H", help="evaluation rows that the subset must not come close to")
     for flag, whose in (
         ("--fields", "the pool"),
         ("--target-fields", "the target"),
         ("--existing-fields", "the existing rows"),
+        ("--holdout-fields", "the held-out rows"),
     ):
         _mapping(sub, flag, whose)
     settings = {f.name: f for f in dataclasses.fields(RunConfig)}
     sub.add_argument(
-        "--method", default="delift", metavar="NAME", help=f"one of {', '.join(registry.METHODS)} (default: delift)"
-    )
+        "--method", default="delift", metavar="NAME",
+        help=f"one of {', '.join(registry.METHODS)}, or SCORER+OBJECTIVE such as icl+graph-cut (default: delift)",
+    )  # fmt: skip
     sub.add_argument("--budget", default="30%", help="rows to keep: 30%%, 500 or 200ktok (default: 30%%)")
     for name in ("model", "encoder", "pairs", "template", "kind", "scale", "seed", "keep_duplicates"):
         _flag(sub, settings[name], "setting")
+    rules = sub.add_argument_group("what the picks must respect")
+    for name in ("quota", "once", "guard", "domains"):
+        _flag(rules, settings[name], "setting")
+    for name in ("pin", "ban"):
+        rules.add_argument(
+            f"--{name}", dest=f"setting_{name}", type=_ids, default=argparse.SUPPRESS, metavar="ID,ID|@FILE",
+            help=f"{settings[name].metadata['help']}; @FILE holds one id a line",
+        )  # fmt: skip
     sub.add_argument("--yes", action="store_true", help="start without asking, however long it takes")
     group = sub.add_argument_group("options of the methods")
     seen: dict[str, dataclasses.Field[Any]] = {}
@@ -88,7 +101,7 @@ def score_arguments(sub: argparse.ArgumentParser) -> None:
         if name in ("example_tokens", "query_tokens"):
             _flag(sub, option, "option")
     sub.add_argument("--yes", action="store_true", help="start without asking, however long it takes")
-    sub.set_defaults(existing=None, existing_fields=None)
+    sub.set_defaults(existing=None, existing_fields=None, holdout=None, holdout_fields=None)
     group = sub.add_argument_group("options of the row scores")
     seen = {*settings, "example_tokens", "query_tokens"}
     for score in registry.ROW_SCORES:
@@ -96,6 +109,20 @@ def score_arguments(sub: argparse.ArgumentParser) -> None:
             if option.init and option.name not in seen:
                 seen.add(option.name)
                 _flag(group, option, "score")
+
+
+def _ids(text: str) -> tuple[str, ...]:
+    """Ids with commas between them, or one a line of @FILE; raises ArgumentTypeError where it cannot be read."""
+    from pathlib import Path
+
+    if not text.startswith("@"):
+        return tuple(filter(None, (part.strip() for part in text.split(","))))
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        told = f"The ids in {text[1:]} cannot be read ({error})."
+        raise argparse.ArgumentTypeError(f"{told} Give a text file with one id a line.") from None
+    return tuple(filter(None, (line.strip() for line in lines)))
 
 
 def _flag(parser: Any, field: Any, prefix: str) -> None:
@@ -128,6 +155,22 @@ def id_argument(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--id", required=True, metavar="ID", help="run id, as `delift runs` lists it")
 
 
+def report_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which run, and what its groups are."""
+    id_argument(sub)
+    sub.add_argument(
+        "--by",
+        metavar="COLUMN",
+        help="a column of the pool, or cluster:10 (default: the run's quota, or the only column)",
+    )
+
+
+def compare_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which runs, and the groups to compare."""
+    sub.add_argument("runs", nargs="+", metavar="RUN", help="two to four run ids")
+    sub.add_argument("--by", metavar="COLUMN", help="compare the shares of this column's groups as well")
+
+
 def multishot_arguments(sub: argparse.ArgumentParser) -> None:
     """Which run, how many examples together, how many rows."""
     id_argument(sub)
@@ -143,7 +186,7 @@ def runs_arguments(sub: argparse.ArgumentParser) -> None:
 def replay_arguments(sub: argparse.ArgumentParser) -> None:
     """The manifest, and where things are now."""
     sub.add_argument("manifest", metavar="MANIFEST", help="manifest.json of an earlier run")
-    for role in ("pool", "target", "existing"):
+    for role in ("pool", "target", "existing", "holdout"):
         sub.add_argument(
             f"--{role}", metavar="FILE", help=f"where the {role} is now, if the workspace does not have it"
         )
@@ -169,7 +212,11 @@ def configuration(ws: Workspace, args: argparse.Namespace, progress: Progress) -
     settings = {k.removeprefix("setting_"): v for k, v in given.items() if k.startswith("setting_")}
     options = {k.removeprefix("option_"): v for k, v in given.items() if k.startswith("option_")}
     return pipeline.configure(
-        ws, args.pool, target=args.target, existing=args.existing, method=args.method, budget=args.budget,
-        turns=args.turns, fields={"pool": args.fields, "target": args.target_fields, "existing": args.existing_fields},
+        ws, args.pool, target=args.target, existing=args.existing, holdout=args.holdout, method=args.method,
+        budget=args.budget, turns=args.turns,
+        fields={
+            "pool": args.fields, "target": args.target_fields, "existing": args.existing_fields,
+            "holdout": args.holdout_fields,
+        },
         progress=progress, **{"pairs": registry.AUTO, **settings}, **options,
     )  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from delift_core import registry
-from delift_core.config import RunConfig
+from delift_core.config import Guard, RunConfig
+from delift_core.quota import Quota
 from delift_core.types import Dataset, Indices, Objective
 
 CHECKED = (16, 48)  # helped rows that are scored against every candidate to judge a plan by: at least, at most
@@ -27,6 +28,7 @@ class Inputs:
     pool: Dataset
     target: Dataset | None = None
     existing: Dataset | None = None
+    holdout: Dataset | None = None  # evaluation rows that the subset must not contain
     models: Path | None = None  # folder for models that are made on this machine; None: that of the default workspace
 
     @cached_property
@@ -44,6 +46,12 @@ class Inputs:
     def scorer(self) -> Any:
         """The scorer with the run's settings; None where the method has none."""
         return registry.scorer_of(self.config.method, self.config.options, {"template": self.config.template})
+
+    @cached_property
+    def row_score(self) -> Any:
+        """The score of single rows that the objective looks at; None where it looks at none."""
+        config = self.config
+        return registry.score_of(config.method, config.options, {"template": config.template})
 
     @cached_property
     def plan(self) -> Any:
@@ -76,13 +84,23 @@ class Inputs:
 
     @property
     def in_context(self) -> bool:
-        """True when pairs are scored by the language model."""
+        """True when pairs are scored by the language model, one example at a time."""
         return self.scorer is not None and self.scorer.reads == "texts"
+
+    @property
+    def by_states(self) -> bool:
+        """True when pairs are compared by the language model's own hidden states."""
+        return self.scorer is not None and self.scorer.reads == "model"
+
+    @property
+    def wants_model(self) -> bool:
+        """True when the weights of the language model are read."""
+        return self.in_context or self.by_states or (self.row_score is not None and self.row_score.reads == "model")
 
     @property
     def datasets(self) -> dict[str, Dataset]:
         """The datasets by role, the pool first."""
-        found = {"pool": self.pool, "target": self.target, "existing": self.existing}
+        found = {"pool": self.pool, "target": self.target, "existing": self.existing, "holdout": self.holdout}
         return {role: dataset for role, dataset in found.items() if dataset is not None}
 
     def rows(self, role: str) -> Indices:
@@ -102,6 +120,13 @@ class Inputs:
         """Roles whose rows need a sentence vector."""
         names = {"pool": "vectors", "target": "target_vectors", "existing": "existing_vectors"}
         roles = {role for role, name in names.items() if name in self.objective.needs}
-        if self.method.scorer is not None and (self.plan is not None or not self.in_context):
+        if self.method.scorer is not None and (self.plan is not None or not (self.in_context or self.by_states)):
             roles |= {"pool", *self.pairs}
-        return tuple(role for role in names if role in roles)
+        config = self.config
+        if config.once or (config.quota and Quota.parse(config.quota).clusters):
+            roles.add("pool")
+        if config.domains:
+            roles |= {"pool", "target"}
+        if Guard.parse(config.guard).cosine:
+            roles |= set(self.datasets)
+        return tuple(role for role in self.datasets if role in roles)

@@ -3,82 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from delift_core import registry
 from delift_core.config import Budget, RunConfig
 from delift_core.errors import ConfigError, DataError, unknown
+from delift_core.quota import Quota
+from delift_core.sources import MANIFEST, Turns, add_dataset, find_dataset, picked_before
 from delift_core.types import Dataset, Progress, no_progress
 
 if TYPE_CHECKING:
     from delift_core.data import FieldMap
     from delift_core.runs import Workspace, manifest
 
-Turns = Literal["last", "every"]
-_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _SETTINGS = frozenset(f.name for f in dataclasses.fields(RunConfig))
-_NOT_SETTINGS = {"pool", "target", "existing", "method", "budget", "options"}
-
-
-def add_dataset(
-    ws: Workspace,
-    source: str | Path,
-    *,
-    role: str = "pool",
-    mapping: FieldMap | None = None,
-    turns: Turns = "last",
-    need_response: bool = True,
-    name: str | None = None,
-    progress: Progress = no_progress,
-) -> Dataset:
-    """Read a file, folder or hub id into the workspace and note what it is used for.
-
-    "#name" behind the source names one of several splits.  The same content with the same mapping is the same
-    dataset, and is not written twice.  With `need_response`, rows without a response are refused, and a file that has
-    none at all raises DataError.
-    """
-    from delift_core import data
-
-    loaded = data.load(
-        source, ws.datasets, mapping=mapping, turns=turns, need_response=need_response, name=name, progress=progress
-    )
-    dataset, report = loaded.dataset, loaded.report
-    ws.catalogue.add_dataset(
-        dataset.fingerprint, name=dataset.name, schema=dataset.schema, rows=len(dataset), refused=report.refused,
-        source=place_of(source), roles=[role], labelled=dataset.labelled,
-    )  # fmt: skip
-    return dataset
-
-
-def place_of(source: str | Path) -> str:
-    """The source as it can be found again from any folder: files by their absolute path, the split behind it."""
-    from delift_core import data
-
-    place, split = data.place_and_split(source)
-    whole = str(Path(place).absolute()) if data.is_local(place) else str(place)
-    return f"{whole}#{split}" if split else whole
-
-
-def may_be_read(source: str | Path) -> bool:
-    """Whether a source is there, or could be on the hub."""
-    from delift_core import data
-
-    place, _ = data.place_and_split(source)
-    return data.is_local(place) or data.is_hub_id(str(place))
-
-
-def find_dataset(ws: Workspace, text: str) -> str | None:
-    """The fingerprint in the workspace that `text` is or begins; None when it is none."""
-    if not _FINGERPRINT.fullmatch(text) or Path(text).exists():
-        return None
-    found = [r.fingerprint for r in ws.catalogue.datasets() if r.fingerprint.startswith(text)]
-    if len(found) > 1:
-        raise ConfigError(f"{text} begins {len(found)} fingerprints of the workspace. Give more digits.")
-    return found[0] if found else None
+_NOT_SETTINGS = {"pool", "target", "existing", "holdout", "method", "budget", "options"}
 
 
 def parse_fields(text: str | None) -> FieldMap | None:
@@ -147,6 +89,7 @@ def configure(
     *,
     target: str | Path | None = None,
     existing: str | Path | None = None,
+    holdout: str | Path | None = None,
     method: str = "delift",
     budget: str | int = "30%",
     turns: Turns = "last",
@@ -160,8 +103,9 @@ def configure(
         ws: where datasets are kept.
         pool: rows to choose from: a file, a folder, a hub id, or the fingerprint of a dataset of the workspace.
         target: rows of the task to get good at.
-        existing: rows already trained on.
-        method: a name that `delift methods` lists.
+        existing: rows already trained on; the manifest.json of an earlier run stands for the rows that it picked.
+        holdout: evaluation rows; pool rows that are too close to one are left out.
+        method: a name that `delift methods` lists, or SCORER+OBJECTIVE.
         budget: rows (500), a share ("30%") or tokens ("200ktok").
         turns: of a conversation, the last answer, or one row per answer.
         fields: field mapping by role ("pool", "target", "existing").
@@ -186,21 +130,27 @@ def configure(
             raise ConfigError(f"Method {method} needs {role} rows: {_WHY[role]}. Give --{role} FILE.")
         if source is not None and not needed:
             users = [m.name for m in registry.METHODS.values() if getattr(m, f"needs_{role}")]
-            either = " or ".join(filter(None, (", ".join(users[:-1]), users[-1])))
-            raise ConfigError(f"Method {method} does not look at {role} rows. Leave --{role} out, or choose {either}.")
+            raise ConfigError(
+                f"Method {method} does not look at {role} rows. Leave --{role} out, or choose one that does: "
+                f"{', '.join(users)}."
+            )
         if source is not None:
             sources[role] = source
+    if holdout is not None:
+        sources["holdout"] = holdout
     prints: dict[str, str] = {}
     for role, source in sources.items():
         known = find_dataset(ws, str(source))
-        given = (fields or {}).get(role)
+        given, strict = (fields or {}).get(role), chosen.needs_response and role != "holdout"
         if known and (given or (role == "pool" and turns != "last")):
             raise ConfigError(
                 f"{source} is a dataset of the workspace, which was read already, so a field mapping or turns cannot "
                 "change it. Give its file instead, or leave them out."
             )
         mapping = parse_fields(given) if isinstance(given, str) else given
-        prints[role] = known or _read(ws, source, role, mapping, turns, chosen.needs_response, progress).fingerprint
+        if role == "existing" and str(source).endswith(MANIFEST):
+            known = picked_before(ws, Path(source), progress=progress).fingerprint
+        prints[role] = known or _read(ws, source, role, mapping, turns, strict, progress).fingerprint
     return draft.with_(**prints)
 
 
@@ -243,12 +193,15 @@ def normal(config: RunConfig) -> RunConfig:
     for name in config.options:
         if name not in known:
             raise unknown(f"setting or option of method {config.method}:", name, {*known, *_SETTINGS - _NOT_SETTINGS})
-    registry.objective_of(config.method, config.options)  # these two check values
+    registry.objective_of(config.method, config.options)  # these three check values
     registry.scorer_of(config.method, config.options, {})
+    registry.score_of(config.method, config.options, {})
     # A float that was given as a whole number is the same setting.
     given = {k: type(known[k].default)(v) for k, v in sorted(config.options.items())}
     options = {k: v for k, v in given.items() if v != known[k].default}
     changes: dict[str, Any] = {"budget": str(Budget.parse(config.budget)), "options": options}
+    if config.quota:
+        changes["quota"] = str(Quota.parse(config.quota))
     if config.pairs != registry.AUTO:
         changes["pairs"] = registry.plan_name(config.pairs)
     if not registry.reads_texts(config.method):

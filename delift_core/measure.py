@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from delift_core import evidence, registry
 from delift_core.config import RunConfig
+from delift_core.encoded import causal_model
 from delift_core.errors import ConfigError
 from delift_core.inputs import SIDES
 from delift_core.preflight import checked
@@ -73,7 +74,7 @@ def row_scores(
     if scorer.needs_target and config.target is None:
         raise ConfigError(f"The row score {name} needs target rows. Give --target FILE.")
     inputs = checked(ws, config)
-    model = evidence.causal_model(config.model)
+    model = causal_model(config.model)
     target = None if inputs.target is None else evidence.rows_of(inputs, "target")
     found = scorer.score(
         evidence.rows_of(inputs, "pool"), model, target=target, store=ws.blocks, seed=config.seed, progress=progress
@@ -109,7 +110,7 @@ def multishot(
         raise ConfigError("Only the templates delift and chat can show several examples. Score a run with one of them.")
     found = MultiShot(template=template, shots=tuple(sorted(set(shots))), rows=rows).measure(
         Rows.of(inputs.pool, done.picked), evidence.rows_of(inputs, part), done.utility(part),
-        evidence.causal_model(done.config.model), store=ws.blocks, seed=done.config.seed, progress=progress,
+        causal_model(done.config.model), store=ws.blocks, seed=done.config.seed, progress=progress,
     )  # fmt: skip
     record = {"part": part, **found.to_json()}
     files.write_json(done.folder / "multishot.json", record)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
 
-from delift_core.types import Floats, Indices, Progress, no_progress
+import numpy as np
+from numpy.typing import NDArray
+
+from delift_core.errors import ConfigError
+from delift_core.types import BlockStore, Floats, Indices, Progress, block_key, no_progress
 
 EXACT_BELOW = 20_000  # rows; above it, approximate neighbours by NN-descent
+KEPT = 32  # neighbours of a row that a kept graph holds, so that smaller ones are its first columns
+VERSION = 1  # of a kept graph; raise when it would come out differently
 _BLOCK = 1024  # rows of the similarity matrix held at a time
+_ROUNDING = 1e-6  # of a squared distance between unit vectors of float32
 
 
 def graph(
@@ -37,8 +44,51 @@ def graph(
     progress("neighbours", 0, n)
     index = NNDescent(np.ascontiguousarray(vectors, dtype=np.float32), n_neighbors=k + 1, random_state=seed)
     found, distances = index.neighbor_graph
+    found, distances = _without_self(found.astype(np.int64), distances.astype(np.float32))
+    if len(short := np.flatnonzero((found < 0).any(axis=1))):  # the search has found fewer than it should
+        found[short], distances[short] = _among_all(vectors, short, k)
     progress("neighbours", n, n)
-    return _without_self(found.astype(np.int64), distances.astype(np.float32))
+    return found, distances
+
+
+def kept_graph(
+    vectors: Floats,
+    k: int,
+    store: BlockStore,
+    *,
+    exact_below: int = EXACT_BELOW,
+    progress: Progress = no_progress,
+) -> tuple[Indices, Floats]:
+    """`graph`, computed once for a set of vectors and kept as one block of the store, whoever asks first.
+
+    The key is the vectors' content.  A block holds `KEPT` neighbours of each row (the next power of two above that
+    where k is larger), so every k up to it reads the same one.  The approximate search has a seed of its own: the graph
+    belongs to the vectors, not to a run.
+
+    Args:
+        vectors: (n, d) rows, as in `graph`.
+        k: neighbours per row; cut to n - 1.
+        store: where the graph is kept; 8 bytes a neighbour.
+        exact_below: as in `graph`.
+        progress: stage "neighbours", in rows; not called where the graph is there already.
+
+    Returns:
+        Indices (n, min(k, n - 1)) and Euclidean distances of the same shape, nearest first.
+    """
+    n = len(vectors)
+    if min(k, n - 1) < 1:
+        return graph(vectors, k)
+    held = KEPT if k <= KEPT else 1 << (k - 1).bit_length()
+    digest = hashlib.sha256(np.ascontiguousarray(vectors, dtype=np.float32).data)
+    key = block_key(
+        "knn", vectors=digest.hexdigest(), shape=list(vectors.shape), k=held, exact=n < exact_below, version=VERSION
+    )
+    block = store.get(key)
+    if block is None:
+        indices, distances = graph(vectors, held, exact_below=exact_below, progress=progress)
+        block = {"indices": indices.astype(np.int32), "distances": distances}
+        store.put(key, block)
+    return block["indices"][:, :k].astype(np.int64), block["distances"][:, :k]
 
 
 def nearest(
@@ -68,6 +118,68 @@ def nearest(
         distances[start : start + len(part)] = np.take_along_axis(exact, order, axis=1)
         progress("neighbours", start + len(part), m)
     return indices, distances
+
+
+def near_copies(vectors: Floats, indices: Indices, distances: Floats, threshold: float) -> Indices:
+    """Sets of near-duplicates: the rows that are about as good as copies of one another.
+
+    In row order, each row that is in no set yet opens one and takes in every later free row whose cosine with it is at
+    least the threshold [leader clustering, Hartigan 1975].  So every row is that much like the first of its set, and
+    no two first rows are: whoever keeps the first ones alone keeps no near-duplicates and loses nothing else.  Sets do
+    not chain, as connected components would; still, two rows of a set that are not its first may have a cosine as low
+    as 2 threshold^2 - 1.  Where likeness has no clear edge, another order of the rows may draw the borders otherwise.
+
+    Args:
+        vectors: (n, d) unit rows.
+        indices: (n, k) nearest other rows from `graph`, by position.
+        distances: (n, k) their Euclidean distances.
+        threshold: least cosine, in (0, 1].
+
+    Returns:
+        (n,) the position of the first row of each row's set; its own where it has no near-duplicate or is the first.
+        Sets may be larger than k: rows whose whole list is near are compared with all other such rows.  Where the graph
+        is approximate, a pair that it has missed is missed here.
+
+    Raises ConfigError for a threshold outside (0, 1].
+    """
+    from scipy import sparse
+
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"The threshold of near-copies is a cosine above 0 and at most 1, not {threshold}. Try 0.95.")
+    n, k = indices.shape
+    near = np.square(distances) <= 2 - 2 * threshold + _ROUNDING  # (n, k)
+    rows, columns = np.repeat(np.arange(n), near.sum(axis=1)), indices[near]
+    links = sparse.csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(n, n))
+    links = (links + links.T).tocsr()  # a list may name a row whose own list was full
+    full: NDArray[np.bool_] = near.all(axis=1) & (0 < k < n - 1)  # (n,) rows that may have more than they list
+    open_ended = np.flatnonzero(full)
+    codes, free = np.arange(n, dtype=np.int64), np.ones(n, np.bool_)
+    for row in np.flatnonzero(np.diff(links.indptr)):
+        if not free[row]:
+            continue
+        members = links.indices[links.indptr[row] : links.indptr[row + 1]]
+        if full[row]:
+            open_ended = open_ended[free[open_ended]]
+            members = np.union1d(members, open_ended[_alike(vectors[open_ended], vectors[row], threshold)])
+        members = members[free[members] & (members > row)]
+        codes[members] = row
+        free[members] = False
+        free[row] = False
+    return codes
+
+
+def _alike(vectors: Floats, row: Floats, threshold: float) -> NDArray[np.bool_]:
+    """(m,) whether the cosine of each unit row with this one reaches the threshold, as `near_copies` measures it."""
+    found: NDArray[np.bool_] = vectors @ row >= threshold - _ROUNDING / 2
+    return found
+
+
+def _among_all(vectors: Floats, rows: Indices, k: int) -> tuple[Indices, Floats]:
+    """The k nearest other rows of some rows, exactly, nearest first: (m, k) each."""
+    found, distances = nearest(vectors[rows], vectors, k + 1)
+    own: NDArray[np.bool_] = np.equal(found, rows[:, None])
+    own[~own.any(axis=1), -1] = True  # behind more than k copies of itself
+    return found[~own].reshape(-1, k), distances[~own].reshape(-1, k)
 
 
 def _without_self(found: Indices, distances: Floats) -> tuple[Indices, Floats]:

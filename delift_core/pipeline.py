@@ -15,42 +15,47 @@ from typing import Any
 
 import numpy as np
 
-from delift_core import cost, evidence, registry
+from delift_core import constraints, evidence, registry
 from delift_core.config import Budget, RunConfig
+from delift_core.constraints import takeable
 from delift_core.data import open_dataset, place_and_split, refusals
-from delift_core.errors import ConfigError, WorkspaceError
+from delift_core.encoded import coordinates
+from delift_core.errors import ConfigError
 from delift_core.inputs import Inputs
+from delift_core.insight.fairness import price
 from delift_core.insight.fidelity import Fidelity, fidelity
-from delift_core.intake import add_dataset, configure, find_dataset, inspect, manifest_inputs, normal
+from delift_core.intake import configure, inspect, manifest_inputs, normal
 from delift_core.measure import multishot, row_scores, utilities, write
-from delift_core.preflight import checked, open_inputs, overlap_notes
-from delift_core.replay import Replayed, differences, restore
+from delift_core.nearcopies import THRESHOLD, CopySet, NearCopies, expected_seconds, find_near_copies
+from delift_core.planning import estimate, estimate_if_long, finished, settled, stored, tokens_of
+from delift_core.preflight import checked, open_inputs
+from delift_core.replay import Replayed, differences
+from delift_core.reporting import compare, report
 from delift_core.runs import Run, Workspace, jobs, manifest
 from delift_core.runs import export as exporting
 from delift_core.runs.jobs import working
+from delift_core.sources import add_dataset, find_dataset, restore
 from delift_core.types import (
-    Cost,
     Describing,
     Evidence,
     Floats,
     Indices,
     Limit,
     Progress,
+    Rules,
     Selection,
     Utility,
     no_progress,
 )
 
 __all__ = [
-    "Replayed", "add_dataset", "check", "check_out", "configure", "draw_map", "estimate", "estimate_if_long",
-    "export", "find_dataset", "inspect", "multishot", "normal", "replay", "row_scores", "run", "select", "settled",
-    "submit", "summary_of", "utilities", "work", "write",
+    "THRESHOLD", "CopySet", "NearCopies", "Replayed", "add_dataset", "check", "check_out", "compare", "configure",
+    "draw_map", "estimate", "estimate_if_long", "expected_seconds", "export", "find_dataset", "find_near_copies",
+    "inspect", "multishot", "normal", "replay", "report", "row_scores", "run", "select", "settled", "submit",
+    "summary_of", "utilities", "work", "write",
 ]  # fmt: skip
 
 FULL_ORDER_ROWS = 100_000  # up to here all rows are put in order, so that every smaller budget is a slice
-DENSE_SECONDS = 300.0  # up to here every pair is scored unless the user says otherwise
-MOST_DENSE = 20_000_000  # pairs that no machine scores in that time
-SURELY_SHORT = 2_000  # rows that every encoder reads in minutes, so that measuring would only cost time
 LONGEST_NAME = 255  # bytes of a file name that file systems take
 _FORMATS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 
@@ -61,54 +66,6 @@ _FORMATS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 def check(ws: Workspace, config: RunConfig) -> None:
     """Find every mistake that can be found without loading a model; raises DeliftError with what to do."""
     checked(ws, config)
-
-
-def estimate(ws: Workspace, config: RunConfig) -> Cost:
-    """What the run will take if nothing of it is on disk yet: a second of its own work is timed.  Loads the model."""
-    config, found = settled(ws, config)
-    if found is not None:
-        return found
-    inputs = checked(ws, config)
-    return cost.price(inputs, _tokens(ws, inputs, no_progress))
-
-
-def settled(ws: Workspace, config: RunConfig) -> tuple[RunConfig, Cost | None]:
-    """The configuration with its pair plan chosen by cost where it says "auto", and that cost where it was measured.
-
-    Every pair where that takes less than five minutes or a plan would save less than half; else the best plan that is
-    known.  A run that is finished already is chosen at once, so that the same words keep giving the same run.
-    """
-    if config.pairs != registry.AUTO:
-        return config, None
-    dense, sparse = (normal(config.with_(pairs=name)) for name in (registry.DENSE, registry.BEST))
-    every, some = (sum(open_inputs(ws, c).counts.values()) for c in (dense, sparse))
-    if dense == sparse or 2 * some > every:
-        return dense, None
-    for choice in (dense, sparse):
-        if _stored(ws, choice.id) is not None:
-            return choice, None
-    if every <= MOST_DENSE:
-        found = estimate(ws, dense)
-        if found.seconds <= DENSE_SECONDS:
-            return dense, found
-    return sparse, estimate(ws, sparse)
-
-
-def estimate_if_long(ws: Workspace, config: RunConfig) -> Cost | None:
-    """The cost of a run that could be long; None where it surely is not, or where it is finished already."""
-    config, found = settled(ws, config)
-    if found is not None:
-        return found
-    inputs = checked(ws, config)
-    rows = sum(len(inputs.rows(role)) for role in inputs.encoded_roles)
-    if not inputs.in_context and rows <= SURELY_SHORT:
-        return None
-    return None if _finished(ws, inputs) else estimate(ws, config)
-
-
-def _tokens(ws: Workspace, inputs: Inputs, progress: Progress) -> Indices:
-    """Tokens of every row of the pool (N,), in the tokens of the run's language model."""
-    return evidence.token_counts(inputs.pool, evidence.tokenizer_of(inputs.config), ws.blocks, progress)
 
 
 # ------------------------------------------------------------------------------------------------ the run
@@ -136,7 +93,7 @@ def run(
     """
     config, _ = settled(ws, config)
     inputs = checked(ws, config)
-    if _finished(ws, inputs):
+    if finished(ws, inputs):
         return Run.open(ws, config.id).relabelled(ws, manifest_inputs(ws, inputs.datasets))
     ws.catalogue.add_run(config, command=command)
     with working(ws, config.id) as recorded:
@@ -150,7 +107,7 @@ def submit(ws: Workspace, config: RunConfig, *, command: Sequence[str] = ()) -> 
     """
     config, _ = settled(ws, config)
     inputs = checked(ws, config)
-    outdated = Run.is_finished(ws, config.id) and not _finished(ws, inputs)
+    outdated = Run.is_finished(ws, config.id) and not finished(ws, inputs)
     return jobs.submit(ws, config, command=command, outdated=outdated)
 
 
@@ -161,7 +118,7 @@ def work(ws: Workspace, run_id: str, *, progress: Progress = no_progress) -> Run
     """
     record = ws.catalogue.run(run_id)
     with working(ws, run_id) as recorded:
-        if _finished(ws, checked(ws, record.config)):
+        if finished(ws, checked(ws, record.config)):
             return Run.open(ws, run_id)
         return _perform(ws, record.config, _both(recorded, progress), record.command)
 
@@ -194,23 +151,27 @@ def _compute(ws: Workspace, config: RunConfig, progress: Progress, command: Sequ
     timings: dict[str, float] = {}
     with _timed(timings, "check"):
         inputs = checked(ws, config)
-        overlap = overlap_notes(inputs)
     with _timed(timings, "count tokens"):
-        tokens = _tokens(ws, inputs, progress)
+        tokens = tokens_of(ws, inputs, progress)
         candidate_tokens = tokens[inputs.rows("pool")]
         limit = Budget.parse(config.budget).limit(candidate_tokens)
     with _timed(timings, "evidence"):
         found = evidence.gather(inputs, candidate_tokens, ws.blocks, progress)
+    with _timed(timings, "constraints"):
+        rules = constraints.resolve(inputs, limit, candidate_tokens, found.vectors, ws.blocks, progress)
     with _timed(timings, "select"):
-        selection, k, told = _choose(inputs, found.evidence, limit, progress)
+        selection, k, told = _choose(inputs, found.evidence, rules.limit, progress)
+        told += _price(inputs, found.evidence, limit, rules, selection, k, progress)
     with _timed(timings, "check the plan"):
-        judged = _fidelity(inputs, found, selection, k, progress) if found.planned else {}
+        judged = _fidelity(inputs, found, selection, k, rules.limit.rules, progress) if found.planned else {}
     record = manifest.build(
         config, selection, k, ids=inputs.pool.ids, inputs=manifest_inputs(ws, inputs.datasets),
         models=[m for m in found.models if m.kind != "encoder"],
         encoder=next((m for m in found.models if m.kind == "encoder"), None),
-        notes=[*found.notes, *overlap], subset_notes=(*told, *(f"{part}: {j.sentence}" for part, j in judged.items())),
-        fidelity={part: j.to_json() for part, j in judged.items()}, timings=timings, command=command,
+        notes=[*found.notes, *rules.notes],
+        subset_notes=(*told, *(f"{part}: {j.sentence}" for part, j in judged.items())),
+        fidelity={part: j.to_json() for part, j in judged.items()}, constraints=rules.found, timings=timings,
+        command=command,
     )  # fmt: skip
     return _Computed(selection, k, record, inputs.pool.ids, tokens, found.raw)
 
@@ -222,19 +183,45 @@ def _choose(
 
     Where the order is nested, all rows are put in order.
     """
-    objective, n = inputs.objective, len(found)
-    whole = objective.nested and limit.tokens is None and n <= FULL_ORDER_ROWS
-    asked = replace(limit, rows=n) if whole else limit
+    objective, n, rules = inputs.objective, len(found), limit.rules
+    quota = rules is not None and rules.group is not None  # may be used up before all rows are in order
+    whole = objective.nested and limit.tokens is None and n <= FULL_ORDER_ROWS and not quota
+    asked = replace(limit, rows=max(limit.rows, takeable(rules, n))) if whole else limit
     seed = inputs.config.seed
     selection = objective.select(found, asked, seed=seed, progress=progress)
-    k = limit.rows if whole else len(selection)
+    k = min(limit.rows, len(selection))
     if k < n and isinstance(objective, Describing):
         return selection, k, objective.describe(found, selection.order[:k], seed=seed, progress=progress)
     return selection, k, ()
 
 
+def _price(
+    inputs: Inputs,
+    found: Evidence,
+    free: Limit,
+    rules: constraints.Resolved,
+    selection: Selection,
+    k: int,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """What a quota costs: the value of the picks beside that of the picks without it, all else the same."""
+    held = rules.limit.rules
+    if held is None or held.group is None or not k or not selection.full_value:
+        return ()
+    without = replace(free, rules=replace(held, group=None, at_least=None, at_most=None, names=()))
+    other = inputs.objective.select(found, without, seed=inputs.config.seed, progress=progress)
+    bound = selection.head(k) if selection.nested else selection
+    free_picks = other.head(min(k, len(other))) if other.nested else other
+    return (f"{inputs.config.quota}. {price(free_picks, bound).sentence}",)
+
+
 def _fidelity(
-    inputs: Inputs, found: evidence.Gathered, selection: Selection, k: int, progress: Progress
+    inputs: Inputs,
+    found: evidence.Gathered,
+    selection: Selection,
+    k: int,
+    rules: Rules | None,
+    progress: Progress,
 ) -> dict[str, Fidelity]:
     """What the checked rows of each pair plan say of it, and of the first `k` picks."""
     seed, judged = inputs.config.seed, {}
@@ -242,7 +229,7 @@ def _fidelity(
         picks = reference = None
         if part != "existing":  # those are no rows to pick from
             known = evidence.better_informed(inputs, found, part)
-            other = inputs.objective.select(known, Limit(k), seed=seed, progress=progress)
+            other = inputs.objective.select(known, Limit(k, rules=rules), seed=seed, progress=progress)
             picks, reference = (np.searchsorted(known.candidates, o.order[:k]) for o in (selection, other))
         rows, columns = planned.l2.shape
         judged[part] = fidelity(
@@ -250,26 +237,6 @@ def _fidelity(
             pairs=planned.pairs, share=planned.pairs / (rows * columns), picks=picks, reference=reference, seed=seed,
         )  # fmt: skip
     return judged
-
-
-def _finished(ws: Workspace, inputs: Inputs) -> bool:
-    """Whether this run is on disk, made by the models as they are now."""
-    done = _stored(ws, inputs.config.id)
-    if done is None:
-        return False
-    stored = done.manifest
-    known = {m["hash"] for m in stored["models"]} | ({stored["encoder"]["hash"]} if stored["encoder"] else set())
-    return known == {m.hash for m in evidence.identities(inputs)}
-
-
-def _stored(ws: Workspace, run_id: str) -> Run | None:
-    """The finished run of this id; None where there is none, or where it is damaged and has to be made again."""
-    if not Run.is_finished(ws, run_id):
-        return None
-    try:
-        return Run.open(ws, run_id)
-    except WorkspaceError:
-        return None
 
 
 def summary_of(done: Run, points: int = 60) -> dict[str, Any]:
@@ -310,9 +277,9 @@ def draw_map(ws: Workspace, run_id: str, *, progress: Progress = no_progress) ->
     """
     done = Run.open(ws, run_id)
     with working(ws, run_id, "map") as recorded:
-        coordinates = evidence.coordinates(open_inputs(ws, done.config), ws.blocks, _both(recorded, progress))
-        done.write_map(coordinates)
-    return coordinates
+        placed = coordinates(open_inputs(ws, done.config), ws.blocks, _both(recorded, progress))
+        done.write_map(placed)
+    return placed
 
 
 def check_out(
@@ -359,6 +326,7 @@ def select(
     *,
     target: str | Path | None = None,
     existing: str | Path | None = None,
+    holdout: str | Path | None = None,
     method: str = "delift",
     budget: str | int = "30%",
     out: str | Path | None = None,
@@ -384,11 +352,12 @@ def select(
     Returns the run; `run.picked` are row indices of the pool in pick order, `run.manifest["ids"]` their ids.
     """
     ws = Workspace(Path(workspace)) if workspace else Workspace.default()
-    check_out(out, rejected, (pool, target, existing))
+    check_out(out, rejected, (pool, target, existing, holdout))
     chosen = {"pairs": registry.AUTO, **settings}
     config = configure(
-        ws, pool, target=target, existing=existing, method=method, budget=budget, progress=progress, **chosen
-    )
+        ws, pool, target=target, existing=existing, holdout=holdout, method=method, budget=budget, progress=progress,
+        **chosen,
+    )  # fmt: skip
     done = run(ws, config, progress=progress)
     if out:
         export(ws, done, out, rejected=rejected)
@@ -417,7 +386,7 @@ def replay(
     config = normal(config.with_(model=model or config.model, encoder=encoder or config.encoder))
     for entry in record["inputs"]:
         restore(ws, entry, (sources or {}).get(entry["role"]), progress)
-    done = _stored(ws, config.id)
+    done = stored(ws, config.id)
     if done is None:
         done = run(ws, config, progress=progress, command=command)
         again = done.manifest

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import psutil
 
-from delift_core import registry
+from delift_core import constraints, registry
 from delift_core.config import Budget, RunConfig
 from delift_core.data import open_dataset
-from delift_core.data.checks import shared_rows
 from delift_core.errors import ConfigError, DataError
 from delift_core.inputs import Inputs
 from delift_core.intake import normal
@@ -21,8 +20,8 @@ from delift_core.types import Dataset
 def checked(ws: Workspace, config: RunConfig) -> Inputs:
     """The datasets of a run, opened, once every mistake is ruled out that can be found without loading a model.
 
-    Names, options, the datasets and what the method needs of them, rows to choose from, the budget, the model's
-    files, memory and disk.  Raises DeliftError.
+    Names, options, the datasets and what the method needs of them, rows to choose from, budget and constraints, the
+    model's files, memory and disk.  Raises DeliftError.
     """
     normal(config)
     if config.pairs == registry.AUTO:  # what is chosen in the end takes no less room than this
@@ -34,7 +33,7 @@ def checked(ws: Workspace, config: RunConfig) -> Inputs:
             raise DataError(
                 f"{dataset.name} has no rows that can be used as {role}. Look at its refused rows, and map its fields."
             )
-        if method.needs_response and not dataset.labelled:
+        if method.needs_response and not dataset.labelled and role != "holdout":
             free = ", ".join(m.name for m in registry.METHODS.values() if not m.needs_response)
             raise DataError(
                 f"{dataset.name} has rows without a response, and method {method.name} scores responses. "
@@ -56,7 +55,8 @@ def checked(ws: Workspace, config: RunConfig) -> Inputs:
     budget = Budget.parse(config.budget)
     if budget.unit != "tokens":
         budget.limit(np.ones(n, np.int64))
-    check_files(config.model, weights=inputs.in_context)
+    constraints.check(inputs)
+    check_files(config.model, weights=inputs.wants_model)
     _check_room(ws, inputs)
     return inputs
 
@@ -74,27 +74,10 @@ def open_inputs(ws: Workspace, config: RunConfig) -> Inputs:
         if needed:
             ws.catalogue.dataset(fingerprint)  # an unknown one says how to load it
             opened[role] = open_dataset(ws.dataset_folder(fingerprint))
+    if config.holdout:
+        ws.catalogue.dataset(config.holdout)
+        opened["holdout"] = open_dataset(ws.dataset_folder(config.holdout))
     return Inputs(config, **opened, models=ws.models)  # type: ignore[arg-type]
-
-
-def overlap_notes(inputs: Inputs) -> list[str]:
-    """What to say of pool rows that also stand in the target or the existing data, under whatever file name.
-
-    Raises ConfigError where that is the whole pool.  Reads all texts, so it belongs to the run, not to `checked`.
-    """
-    notes = []
-    for role, other in inputs.datasets.items():
-        shared = 0 if role == "pool" else len(shared_rows(inputs.pool, other))
-        if shared == len(inputs.pool):
-            raise ConfigError(
-                f"Every row of the pool ({inputs.pool.name}) also stands in the {role} ({other.name}). "
-                f"Give other rows as {role}."
-            )
-        if shared:
-            notes.append(
-                f"{shared} rows of the pool are exact copies of {role} rows; they may be picked like any other."
-            )
-    return notes
 
 
 def _check_room(ws: Workspace, inputs: Inputs) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from delift_core.neighbours import graph, nearest
-from delift_core.types import Floats, Indices, Progress, no_progress
+from delift_core.neighbours import KEPT, kept_graph, nearest
+from delift_core.types import BlockStore, Floats, Indices, MemoryStore, Progress, no_progress
 
 NEIGHBOURS = 15
 MIN_DISTANCE = 0.25  # between points of the map, in its own unit; 0.1 (the usual) stacks the rows of one task
 FIT_AT_MOST = 200_000  # rows; more than that are fitted on a sample, the rest is placed among its neighbours
+PLACED_BY = 5  # fitted neighbours that say where a row belongs which was not in the sample
 _TOO_FEW = 16  # rows; a neighbour graph says nothing below this, principal axes do
 
 
@@ -20,7 +21,7 @@ def project(
     *,
     extra: Sequence[Floats] = (),
     seed: int = 0,
-    knn: tuple[Indices, Floats] | None = None,
+    store: BlockStore | None = None,
     fit_at_most: int = FIT_AT_MOST,
     progress: Progress = no_progress,
 ) -> list[Floats]:
@@ -29,13 +30,17 @@ def project(
     The further sets take part in the fit, so that rows unlike anything in `vectors` form islands of their own
     instead of being drawn into the nearest group.  The same input and seed give the same map.
 
+    UMAP gets its neighbours from `neighbours.kept_graph`, the one that pair plans and near-duplicates read, as arrays.
+    It has no search index then and could not transform new rows, which is why further sets take part in the fit and
+    rows beyond a sample are placed here.
+
     Args:
         vectors: (n, d) rows, in practice unit vectors of a sentence encoder.
         extra: further (m, d) sets to place in the same map (target rows, existing rows).
-        seed: of the sample, the neighbour search and the layout.
-        knn: the graph of `vectors` from `neighbours.graph`, when it is at hand; computed otherwise.
+        seed: of the sample and the layout.
+        store: where the neighbour graph of `vectors` is kept; None: nowhere.
         fit_at_most: above this many rows in total, a sample is fitted and every other row is put at the weighted
-            mean of its nearest fitted rows.
+            mean of its nearest fitted rows, among its neighbours in the graph where it has such.
         progress: stages "neighbours" (rows) and "map" (parts).
 
     Returns:
@@ -45,18 +50,16 @@ def project(
     cuts = np.cumsum([len(s) for s in sets])
     rows = np.concatenate(sets)  # (N, d)
     total, n = len(rows), len(sets[0])
+    store = MemoryStore() if store is None else store
     if total < _TOO_FEW:
         placed = _principal_axes(rows)
     elif total <= fit_at_most:
-        if knn is None or knn[0].shape[1] < min(NEIGHBOURS - 1, n - 1):
-            knn = graph(sets[0], NEIGHBOURS - 1, seed=seed, progress=progress)
+        knn = kept_graph(sets[0], NEIGHBOURS - 1, store, progress=progress)
         placed = _umap(rows, _with_extra(sets[0], rows[n:], knn), seed, progress)
     else:
         chosen = np.sort(np.random.default_rng(seed).choice(total, fit_at_most, replace=False))
-        knn = graph(rows[chosen], NEIGHBOURS - 1, seed=seed, progress=progress)
-        fitted = _umap(rows[chosen], knn, seed, progress)
-        placed = _among_neighbours(rows, rows[chosen], fitted, progress)
-        placed[chosen] = fitted
+        fitted = _umap(rows[chosen], kept_graph(rows[chosen], NEIGHBOURS - 1, store, progress=progress), seed, progress)
+        placed = _among_neighbours(rows, chosen, fitted, kept_graph(sets[0], KEPT, store, progress=progress), progress)
     return np.split(placed.astype(np.float32), cuts[:-1])
 
 
@@ -67,7 +70,7 @@ def _umap(rows: Floats, knn: tuple[Indices, Floats], seed: int, progress: Progre
     from umap import UMAP
 
     progress("map", 0, 1)
-    k = knn[0].shape[1] + 1  # UMAP counts the row itself as its first neighbour
+    k = knn[0].shape[1] + 1  # UMAP counts the row itself as its first neighbour, and takes as many as it is given
     indices = np.column_stack([np.arange(len(rows)), knn[0]]).astype(np.int32)
     distances = np.column_stack([np.zeros(len(rows), np.float32), knn[1]]).astype(np.float32)
     with warnings.catch_warnings():
@@ -101,12 +104,37 @@ def _nearest_of(indices: Indices, distances: Floats, k: int) -> tuple[Indices, F
     return np.take_along_axis(indices, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
-def _among_neighbours(rows: Floats, base: Floats, fitted: Floats, progress: Progress) -> Floats:
-    """Place rows (N, d) at the mean of their five nearest fitted rows, the nearer counting more."""
-    near, apart = nearest(rows, base, 5, progress=progress)
-    weight = np.exp(-apart / np.maximum(apart.mean(axis=1, keepdims=True), 1e-6))  # (N, 5)
+def _among_neighbours(
+    rows: Floats, chosen: Indices, fitted: Floats, knn: tuple[Indices, Floats], progress: Progress
+) -> Floats:
+    """Place rows (N, d) of which `chosen` (c,) are fitted (c, 2); the graph is that of the first of them.
+
+    A row goes to the mean of its five nearest fitted neighbours in the graph, the nearer counting more, or of as many
+    as it has there; where it has none, and beyond the graph's rows, the nearest fitted rows are searched for.
+    """
+    number = np.full(len(rows), -1, np.int64)  # among the fitted rows
+    number[chosen] = np.arange(len(chosen))
+    placed = np.empty((len(rows), 2), np.float32)
+    placed[chosen] = fitted
+    rest = np.flatnonzero(number < 0)
+    inside = rest[rest < len(knn[0])]
+    near, apart = number[knn[0][inside]], knn[1][inside]  # (r, k)
+    first = np.argsort(near < 0, axis=1, kind="stable")[:, :PLACED_BY]  # fitted ones first, nearest first
+    near, apart = np.take_along_axis(near, first, axis=1), np.take_along_axis(apart, first, axis=1)
+    told = (near >= 0).any(axis=1)
+    placed[inside[told]] = _mean_place(near[told], apart[told], fitted)
+    lost = np.concatenate([inside[~told], rest[len(inside) :]])
+    placed[lost] = _mean_place(*nearest(rows[lost], rows[chosen], PLACED_BY, progress=progress), fitted)
+    return placed
+
+
+def _mean_place(near: Indices, apart: Floats, fitted: Floats) -> Floats:
+    """Mean places (m, 2) of fitted rows `near` (m, k), the nearer counting more; -1 is nobody, and comes last."""
+    known = near >= 0
+    middle = (apart * known).sum(axis=1, keepdims=True) / known.sum(axis=1, keepdims=True)
+    weight = np.exp(-apart / np.maximum(middle, 1e-6)) * known  # (m, k)
     weight /= weight.sum(axis=1, keepdims=True)
-    placed: Floats = np.einsum("nk,nkc->nc", weight, fitted[near]).astype(np.float32)
+    placed: Floats = np.einsum("mk,mkc->mc", weight, fitted[near]).astype(np.float32)
     return placed
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from delift_core.errors import ConfigError, unknown
+from delift_core.methods import FAMILIES, METHODS, Method
+
+__all__ = [
+    "AUTO", "BEST", "DENSE", "ENCODERS", "FAMILIES", "METHODS", "OBJECTIVES", "PLANS", "ROW_SCORES", "SCORERS",
+    "Method", "build", "method", "objective_of", "option_fields", "over_pairs", "parts_of", "plan", "plan_name",
+    "reads_texts", "resolve", "score_of", "scorer_of",
+]  # fmt: skip
 
 SCORERS: dict[str, str] = {
     "icl": "delift_core.scoring.icl:InContext",
     "embedding": "delift_core.scoring.embedding:Embedding",
+    "rds": "delift_core.scoring.rds:RepresentationSimilarity",
 }
 
 ROW_SCORES: dict[str, str] = {
@@ -21,6 +28,8 @@ ROW_SCORES: dict[str, str] = {
     "selectit": "delift_core.scoring.selectit:SelectIT",
     "ica": "delift_core.scoring.ica:InContextApproximation",
     "rds": "delift_core.scoring.rds:RepresentationSimilarity",
+    "longest": "delift_core.scoring.longest:Longest",
+    "dsir": "delift_core.scoring.dsir:ImportanceResampling",
 }
 
 PLANS: dict[str, str] = {
@@ -38,7 +47,24 @@ OBJECTIVES: dict[str, str] = {
     "flcg": "delift_core.selection.objectives:ConditionalGain",
     "fl1mi": "delift_core.selection.objectives:SaturatingMutualInformation",
     "fl2mi": "delift_core.selection.objectives:MutualInformation",
+    "flquality": "delift_core.selection.objectives:QualityCover",
+    "graph-cut": "delift_core.selection.others:GraphCut",
+    "disparity-sum": "delift_core.selection.others:DisparitySum",
+    "disparity-min": "delift_core.selection.others:DisparityMin",
+    "log-determinant": "delift_core.selection.others:LogDeterminant",
+    "set-cover": "delift_core.selection.others:SetCover",
+    "prob-set-cover": "delift_core.selection.others:ProbabilisticSetCover",
     "got-d": "delift_core.selection.transport:TransportGradient",
+    "got-d-contrast": "delift_core.selection.contrast:TransportContrast",
+    "got-d-diverse": "delift_core.selection.diverse:DiverseTransport",
+    "uot": "delift_core.selection.unbalanced:UnbalancedTransport",
+    "top-k": "delift_core.selection.ranked:TopK",
+    "round-robin": "delift_core.selection.round_robin:RoundRobin",
+    "kmeans": "delift_core.selection.kmeans:KMeansCentres",
+    "kcenter": "delift_core.selection.kcenter:KCenter",
+    "deft-ucs": "delift_core.selection.deft:UnsupervisedCoreSet",
+    "knn-uniform": "delift_core.selection.spread:UniformNeighbours",
+    "tsds": "delift_core.selection.spread:TaskSpecificSelection",
     "random": "delift_core.selection.baselines:Random",
 }
 
@@ -48,69 +74,30 @@ ENCODERS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Method:
-    """A named pair of scorer and objective, as a paper would call it."""
-
-    name: str
-    scorer: str | None  # None: the objective looks at vectors or at nothing
-    objective: str
-    title: str  # what the user wants, in a few words
-    summary: str  # one sentence on what it does
-    cost: str  # in passes or encodings
-    paper: str
-    needs_target: bool = False
-    needs_existing: bool = False
-    needs_response: bool = True
-
-
-METHODS: dict[str, Method] = {
-    m.name: m
-    for m in (
-        Method(
-            "delift", "icl", "fl", "Represent the pool",
-            "Rows that, shown as examples, help the model most on the whole pool.",
-            "n x n model passes", "DELIFT, arXiv 2411.04425",
-        ),
-        Method(
-            "delift-task", "icl", "fl2mi", "Specialise to a target",
-            "Rows that, shown as examples, help the model most on the target task.",
-            "m x n model passes (m target rows)", "DELIFT, arXiv 2411.04425", needs_target=True,
-        ),
-        Method(
-            "delift-task-capped", "icl", "fl1mi", "Specialise, and stay broad",
-            "Rows that help the whole pool, each row counted only as far as it helps the target.",
-            "n x n + m x n model passes", "DELIFT, arXiv 2411.04425", needs_target=True,
-        ),
-        Method(
-            "delift-continual", "icl", "flcg", "Add what is new",
-            "Rows that help where the data already trained on does not.",
-            "n x (n + e) model passes (e existing rows)", "DELIFT, arXiv 2411.04425", needs_existing=True,
-        ),
-        Method(
-            "delift-se", "embedding", "fl", "Represent the pool, quickly",
-            "Rows that stand for the pool by sentence embedding alone; no language model.",
-            "n encodings", "DELIFT (SE), arXiv 2411.04425", needs_response=False,
-        ),
-        Method(
-            "got-d", None, "got-d", "Move towards a target fast",
-            "Rows whose mass moves the pool's distribution fastest towards the target's.",
-            "n + m encodings", "GOT-D, arXiv 2405.02774", needs_target=True, needs_response=False,
-        ),
-        Method(
-            "random", None, "random", "Random control",
-            "A seeded random subset: what every other choice has to beat.",
-            "none", "the control", needs_response=False,
-        ),
-    )
-}  # fmt: skip
-
-
 def method(name: str) -> Method:
-    """The method of this name; an unknown name raises ConfigError with the nearest known ones."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
+    """The method of this name; "SCORER+OBJECTIVE", such as icl+graph-cut, is one as well.
+
+    An unknown name raises ConfigError with the nearest known ones.
+    """
+    scorer, mark, objective = name.partition("+")
+    if not mark:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+        return METHODS[name]
+    needs = resolve(OBJECTIVES, "objective", objective)().needs
+    resolve(SCORERS, "scorer", scorer)
+    if not needs & {"pool", "target", "existing"}:
+        raise ConfigError(f"Method {name}: {objective} looks at no pairs, so no scorer serves it. Take it alone.")
+    if scorer == "rds" and needs - {"target"}:
+        raise ConfigError(
+            f"Method {name}: rds compares the target with the pool only. Take rds+round-robin or rds+fl2mi."
+        )
+    return Method(
+        name, scorer, objective, f"{objective} over {scorer}",
+        f"The objective {objective} over pairs scored by {scorer}.",
+        {"icl": "a model pass for every pair", "embedding": "n encodings", "rds": "n + m model passes"}[scorer],
+        "chosen by hand", "target" in needs, "existing" in needs, scorer == "icl" or "scores" in needs,
+    )  # fmt: skip
 
 
 def resolve(table: Mapping[str, str], kind: str, name: str) -> Any:
@@ -121,31 +108,53 @@ def resolve(table: Mapping[str, str], kind: str, name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def over_pairs() -> list[str]:
+    """The objectives that look at pairs, which any scorer of pairs can serve."""
+    parts = {"pool", "target", "existing"}
+    return [name for name in OBJECTIVES if resolve(OBJECTIVES, "objective", name)().needs & parts]
+
+
+def parts_of(name: str) -> dict[str, Any]:
+    """The classes that a method is made of: its scorer of pairs, its score of rows, its objective."""
+    chosen = method(name)
+    found: dict[str, Any] = {}
+    if chosen.scorer is not None:
+        found["scorer"] = resolve(SCORERS, "scorer", chosen.scorer)
+    if chosen.score is not None:
+        found["row score"] = resolve(ROW_SCORES, "row score", chosen.score)
+    found["objective"] = resolve(OBJECTIVES, "objective", chosen.objective)
+    return found
+
+
 def option_fields(name: str, *, settings: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The options of a method by name: the dataclass fields of its scorer, then of its objective.
+    """The options of a method by name: the dataclass fields of what it is made of, the objective's last.
 
     `settings` are names that belong to every run, and so are no options.
     """
-    chosen = method(name)
-    classes = [] if chosen.scorer is None else [resolve(SCORERS, "scorer", chosen.scorer)]
-    classes.append(resolve(OBJECTIVES, "objective", chosen.objective))
+    classes = parts_of(name).values()
     return {f.name: f for cls in classes for f in dataclasses.fields(cls) if f.init and f.name not in settings}
 
 
 def objective_of(name: str, options: Mapping[str, Any]) -> Any:
     """The objective of a method, with those of the options that are its own."""
-    objective = method(name).objective
-    own = {f.name for f in dataclasses.fields(resolve(OBJECTIVES, "objective", objective)) if f.init}
-    return build(OBJECTIVES, "objective", objective, {k: v for k, v in options.items() if k in own})
+    return _made(OBJECTIVES, "objective", method(name).objective, options)
 
 
 def scorer_of(name: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     """The scorer of a method, with those of the options and settings that are its own; None where it has none."""
     scorer = method(name).scorer
-    if scorer is None:
-        return None
-    own = {f.name for f in dataclasses.fields(resolve(SCORERS, "scorer", scorer)) if f.init}
-    return build(SCORERS, "scorer", scorer, {k: v for k, v in {**options, **settings}.items() if k in own})
+    return None if scorer is None else _made(SCORERS, "scorer", scorer, {**options, **settings})
+
+
+def score_of(name: str, options: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The row score of a method, its own or the one that its objective names; None where it has none."""
+    score = method(name).score or getattr(objective_of(name, options), "quality", None)
+    return None if score is None else _made(ROW_SCORES, "row score", score, {**options, **settings})
+
+
+def _made(table: Mapping[str, str], kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    own = {f.name for f in dataclasses.fields(resolve(table, kind, name)) if f.init}
+    return build(table, kind, name, {k: v for k, v in options.items() if k in own})
 
 
 def plan(text: str) -> Any:

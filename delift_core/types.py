@@ -251,6 +251,7 @@ class Rules:
     group: Indices | None = None  # (n,) code of its group, 0 to G - 1
     at_least: Indices | None = None  # (G,) rows of each group that the picks hold, where the pool has as many
     at_most: Indices | None = None  # (G,)
+    names: tuple[str, ...] = ()  # (G,) what the groups are called, where they have names
 
     @property
     def nested(self) -> bool:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,17 @@ import streamlit as st
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DeliftError
 from delift_core.registry import AUTO, METHODS, reads_texts
-from delift_core.runs import jobs
-from delift_core.runs.records import RunRecord
+from delift_core.runs import files, jobs
+from delift_core.runs.records import JobRecord, RunRecord
 from delift_core.types import Cost
 from pages import _widgets as widgets
 
 ASK_ABOVE = 30 * 60  # seconds: a longer run wants a tick before it starts
 ACTIVE = ("queued", "running")
+MULTISHOT: Any = "multishot"  # kind of job: sets of examples are measured
 SHORT = 12  # digits of a fingerprint that a person has to read
+
+_children: dict[str, subprocess.Popen[bytes]] = {}  # our own measurements, kept so that they can be reaped
 
 
 # --- the same run as a command line --------------------------------------------------------------------------------
@@ -133,6 +138,49 @@ def show_cost(cost: Cost, plan: str) -> None:
         st.metric("Tokens", f"{cost.tokens:,}", width="content", border=True)
         st.metric("Arithmetic", f"{cost.flops / 1e12:,.1f} TFLOP", width="content", border=True)
         st.metric("On disk", widgets.bytes_text(cost.bytes), width="content", border=True)
+
+
+# --- sets of examples ----------------------------------------------------------------------------------------------
+
+
+def start_multishot(run_id: str, rows: int) -> None:
+    """Measure sets of examples of a finished run in the background, unless that is under way; the page may close."""
+    ws = widgets.workspace()
+    held = multishot_job(run_id)
+    if held is not None and held.state in ACTIVE:
+        return
+    words = [*jobs.worker_command(ws, run_id, MULTISHOT), "--rows", str(rows)]
+    project = str(Path(__file__).parents[1])  # so that the worker finds this very delift_core, installed or not
+    paths = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
+    log = ws.run_folder(run_id) / f"log_{MULTISHOT}.txt"
+    with files.disk_errors(log), log.open("wb") as out:
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    _children[run_id] = child
+    ws.catalogue.update_run(run_id, kind=MULTISHOT, state="running", pid=child.pid, started=time.time(), cancel_at=None)
+
+
+def multishot_job(run_id: str) -> JobRecord | None:
+    """The measurement of a run's sets, after looking whether its worker still lives; None where there never was one."""
+    ws = widgets.workspace()
+    if run_id in _children and _children[run_id].poll() is not None:
+        del _children[run_id]
+    job = jobs.job(ws, run_id, MULTISHOT)
+    if job is not None and job.state == "interrupted" and _written_since(multishot_file(run_id), job.started):
+        ws.catalogue.update_run(run_id, kind=MULTISHOT, state="done", error="")  # it said so by its file
+        return jobs.job(ws, run_id, MULTISHOT)
+    return job
+
+
+def multishot_file(run_id: str) -> Path:
+    """Where the measurement of a run's sets lies once it is done."""
+    return widgets.workspace().run_folder(run_id) / "multishot.json"
+
+
+def _written_since(path: Path, moment: float | None) -> bool:
+    return path.is_file() and path.stat().st_mtime >= (moment or 0.0)
 
 
 # --- progress ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from delift_core.data import FieldMap, Preview, is_local, place_and_split, previ
 from delift_core.errors import DeliftError, SplitError
 from delift_core.types import Dataset
 from pages import _widgets as widgets
+from pages._nearview import near_found, show_near_copies
 
 UPLOAD, SERVER, HUB = "Upload a file", "Path on the server", "Hugging Face id"
 PLACES = {
@@ -35,7 +36,7 @@ MAIN_PARTS = ("prompt", "input", "response", "messages")
 NO_FIELD = "–"
 CHUNK = 1 << 20  # bytes
 SHOWN_REFUSALS = 200
-ROWS, REFUSED, CONTENTS = "Rows", "Refused rows", "What is in it"
+ROWS, REFUSED, COPIES, CONTENTS = "Rows", "Refused rows", "Near-copies", "What is in it"
 
 
 # --- where the data comes from -----------------------------------------------------------------------------------
@@ -281,18 +282,25 @@ def loaded() -> None:
         st.metric("Rows", f"{record.rows:,}", border=True, width="content")
         st.metric("Refused", f"{record.refused:,}", border=True, width="content")
         st.metric("Exact copies", f"{len(dataset) - len(dataset.unique):,}", border=True, width="content")
+        if near := near_found(fingerprint):
+            st.metric(
+                "Near-copies", f"{near.repeats:,}", border=True, width="content",
+                help=f"Rows that repeat another at a cosine of {near.threshold:g} or more, by {near.encoder}.",
+            )  # fmt: skip
         st.metric("Schema", record.schema, border=True, width="content")
         st.metric("Responses", "in every row" if dataset.labelled else "not in every row", border=True, width="content")
     roles = ", ".join(record.roles)
     st.caption(f"Loaded as {widgets.escape(roles)}. {widgets.escape(report.evidence)}")
     view = st.segmented_control(
-        "Show", [ROWS, REFUSED, CONTENTS], default=ROWS, required=True, key="view", label_visibility="collapsed",
-        persist_state="session",
+        "Show", [ROWS, REFUSED, COPIES, CONTENTS], default=ROWS, required=True, key="view",
+        label_visibility="collapsed", persist_state="session",
     )  # fmt: skip
     if view == ROWS:
         show_rows(dataset)
     elif view == REFUSED:
         show_refused(fingerprint)
+    elif view == COPIES:
+        show_near_copies(dataset, conversation)
     else:
         show_contents(dataset)
 

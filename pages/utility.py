@@ -14,6 +14,7 @@ from delift_core.types import Dataset, Kind, Utility
 from pages import _components as components
 from pages import _widgets as widgets
 from pages._mapview import map_view
+from pages._shotsview import sets_of_examples
 from pages._utilityview import UtilityView, utility_view
 
 PART_KEY, KIND_KEY, HOW_KEY = "part", "kind", "cells"
@@ -206,3 +207,5 @@ if open_block is not None:
 st.subheader("One pair")
 show_pair(view, helped, candidates)
 show_hurting(view, k)
+target = run.config.target
+sets_of_examples(run, {"pool": pool, **({"target": widgets.open_dataset_cached(target)} if target else {})})

@@ -167,9 +167,9 @@ def test_replay_refuses_an_altered_manifest(call: Any, pool: Path, tmp_path: Pat
 def test_a_long_run_asks_first_and_yes_skips_the_question(
     call: Any, pool: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from delift_core import pipeline
+    from delift_core import planning
 
-    monkeypatch.setattr(pipeline, "estimate", lambda *_: Cost(49_000_000, 10**10, 1e15, 7_500.0, 10**9))
+    monkeypatch.setattr(planning, "estimate", lambda *_: Cost(49_000_000, 10**10, 1e15, 7_500.0, 10**9))
     words = ["select", pool, "--budget", "5", "--model", small.model()]
     error = call(*words, status=2)["error"]
     assert "2 h 5 min" in error and "49,000,000 pairs" in error and "--yes" in error

@@ -11,7 +11,7 @@ import pytest
 import small
 
 import delift_core
-from delift_core import pipeline, registry
+from delift_core import pipeline, planning, registry
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DataError, SplitError, WorkspaceError
 from delift_core.runs import Run, Workspace, jobs
@@ -59,14 +59,20 @@ def test_command_line_api_and_submitted_worker_return_the_same_ids(tmp_path: Pat
     assert small.lines(out) == [source[i] for i in api.picked]  # the original lines, byte for byte
 
 
-@pytest.mark.parametrize("method", ["delift", "delift-task", "delift-continual", "random"])
+@pytest.mark.parametrize("method", [*registry.METHODS, "icl+graph-cut", "rds+fl2mi", "embedding+round-robin"])
 def test_every_method_picks_as_many_different_rows_as_the_budget_says(
     method: str, ws: Workspace, pool: Path, target: Path
 ) -> None:
-    sides = {"delift-task": {"target": target}, "delift-continual": {"existing": target}}.get(method, {})
-    run = do(ws, pool, method=method, budget="7", **sides)
+    chosen = registry.method(method)
+    sides = {role: target for role in ("target", "existing") if getattr(chosen, f"needs_{role}")}
+    options = {"quality": "longest"} if method == "qdit" else {}
+    run = do(ws, pool, method=method, budget="7", **sides, **options)
     assert len(run.picked) == len(set(run.picked.tolist())) == 7
-    assert len(run.selection) == 24, "the whole order is kept, so that the budget can move"
+    if run.selection.nested:
+        assert len(run.selection) == 24, "the whole order is kept, so that the budget can move"
+    again = do(ws, pool, method=method, budget="7", quota="cluster:3: even", **sides, **options)
+    assert len(again.picked) == 7
+    assert not again.selection.full_value or any("cluster:3" in note for note in again.notes), "the price is told"
 
 
 def test_methods_on_vectors_need_no_language_model(
@@ -75,7 +81,7 @@ def test_methods_on_vectors_need_no_language_model(
     def forbidden(*_: Any, **__: Any) -> None:
         raise AssertionError("a language model was loaded")
 
-    monkeypatch.setattr("delift_core.evidence.load_causal", forbidden)
+    monkeypatch.setattr("delift_core.encoded.load_causal", forbidden)
     represent = do(ws, pool, method="delift-se", budget="8")
     moved = do(ws, pool, method="got-d", target=target, budget="8")
     assert represent.manifest["encoder"]["name"] == moved.manifest["encoder"]["name"] == "minilm"
@@ -335,7 +341,7 @@ def test_prompts_without_responses_serve_methods_that_need_none(ws: Workspace, t
 def test_what_the_method_does_not_look_at_is_refused_with_the_methods_that_do(
     ws: Workspace, pool: Path, target: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="delift-task, delift-task-capped or got-d"):
+    with pytest.raises(ConfigError, match="delift-task, delift-task-capped, delift-se-task"):
         pipeline.configure(ws, pool, target=target, method="delift-se")
     with pytest.raises(ConfigError, match="--existing FILE"):
         pipeline.configure(ws, pool, method="delift-continual")
@@ -363,7 +369,9 @@ def test_a_matrix_that_does_not_fit_is_refused_before_anything_is_loaded(
 def test_every_method_that_is_listed_can_be_built() -> None:
     for method in registry.METHODS.values():
         objective = registry.build(registry.OBJECTIVES, "objective", method.objective, {})
-        assert ("target" in " ".join(objective.needs)) == method.needs_target
+        score = registry.score_of(method.name, {}, {})
+        wants_target = "target" in " ".join(objective.needs) or (score is not None and score.needs_target)
+        assert wants_target == method.needs_target
         assert ("existing" in " ".join(objective.needs)) == method.needs_existing
 
 
@@ -442,12 +450,12 @@ def test_pairs_are_chosen_by_cost_and_the_choice_is_kept(
     config = pipeline.configure(ws, many, pairs="auto", **settings)
     chosen, found = pipeline.settled(ws, config)
     assert chosen.pairs == "dense" and found is not None and found.pairs == 3600
-    monkeypatch.setattr(pipeline, "DENSE_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "DENSE_SECONDS", 0.0)
     chosen, found = pipeline.settled(ws, config)
     assert chosen.pairs == registry.BEST and found is not None and found.pairs < 1800
     done = pipeline.run(ws, config)
     assert done.config == chosen
-    monkeypatch.setattr(pipeline, "DENSE_SECONDS", 300.0)
+    monkeypatch.setattr(planning, "DENSE_SECONDS", 300.0)
     assert pipeline.settled(ws, config) == (chosen, None), "the same words keep giving the same run"
     assert pipeline.configure(ws, many, method="delift-se", pairs="knn:3").pairs == "dense"
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+import functools
 
-from delift_core.neighbours import graph
+import numpy as np
+import pynndescent
+import pytest
+import umap
+
+from delift_core import neighbours, projection
+from delift_core.neighbours import KEPT, graph, kept_graph, nearest
 from delift_core.projection import NEIGHBOURS, project
+from delift_core.types import MemoryStore
 
 
 def groups(per_group: int, count: int = 3, d: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -57,10 +63,43 @@ def test_the_same_input_and_seed_give_the_same_map():
     assert not np.array_equal(first, project(vectors, seed=6)[0])
 
 
-def test_a_graph_at_hand_gives_the_same_map_as_computing_it():
+def test_the_map_reads_the_graph_that_is_kept_and_keeps_the_one_it_computes(monkeypatch):
     vectors, _ = groups(20)
-    knn = graph(vectors, NEIGHBOURS - 1)
-    assert np.array_equal(project(vectors, knn=knn)[0], project(vectors)[0])
+    store = MemoryStore()
+    kept_graph(vectors, 3, store)  # by a pair plan, say
+    monkeypatch.setattr(neighbours, "graph", refuse)
+    from_kept = project(vectors, store=store)[0]
+    monkeypatch.undo()
+    (key,) = store.blocks
+    fresh = MemoryStore()
+    assert np.array_equal(project(vectors, store=fresh)[0], from_kept)
+    assert list(fresh.blocks) == [key]
+
+
+def refuse(*given, **more):
+    raise AssertionError("a neighbour graph was computed a second time")
+
+
+@pytest.mark.parametrize("exact_below", [neighbours.EXACT_BELOW, 0])
+def test_umap_searches_for_no_neighbours_itself(monkeypatch, exact_below):
+    vectors, label = groups(40)
+    store = MemoryStore()
+    monkeypatch.setattr(projection, "kept_graph", functools.partial(kept_graph, exact_below=exact_below))
+    projection.kept_graph(vectors, NEIGHBOURS, store)
+    monkeypatch.setattr(umap.umap_, "nearest_neighbors", refuse)
+    monkeypatch.setattr(umap.umap_, "pairwise_distances", refuse)
+    monkeypatch.setattr(pynndescent, "NNDescent", refuse)
+    (placed,) = project(vectors, store=store)
+    assert purity(placed, label, placed, label) > 0.95
+
+
+def test_the_map_follows_the_graph_and_not_the_vectors(monkeypatch):
+    grouped, label = groups(40)
+    noise = np.random.default_rng(3).standard_normal(grouped.shape).astype(np.float32)
+    told = graph(grouped, NEIGHBOURS - 1)
+    monkeypatch.setattr(projection, "kept_graph", lambda *given, **more: told)
+    (placed,) = project(noise)
+    assert purity(placed, label, placed, label) > 0.95
 
 
 def test_sixteen_rows_and_equal_rows_and_empty_extras_have_finite_places():
@@ -72,7 +111,26 @@ def test_sixteen_rows_and_equal_rows_and_empty_extras_have_finite_places():
         assert all(np.isfinite(p).all() for p in placed)
 
 
-def test_rows_beyond_the_sample_are_placed_in_their_group():
+@pytest.mark.parametrize("sample", [90, 40])  # with few fitted rows, some have none among their neighbours
+def test_rows_beyond_the_sample_are_placed_in_their_group(sample):
     vectors, label = groups(60)
-    (placed,) = project(vectors, fit_at_most=90)
+    target, target_label = groups(4, seed=1)
+    placed, at = project(vectors, extra=[target], fit_at_most=sample)
+    assert np.isfinite(placed).all()
     assert purity(placed, label, placed, label) > 0.95
+    assert purity(placed, label, at, target_label) > 0.9
+
+
+def test_a_row_beyond_the_sample_stands_between_its_nearest_fitted_rows():
+    vectors, _ = groups(100, count=1)
+    chosen = np.arange(0, 100, 2)
+    fitted = np.random.default_rng(0).standard_normal((50, 2)).astype(np.float32)
+    told = graph(vectors, KEPT)
+    placed = projection._among_neighbours(vectors, chosen, fitted, told, lambda *_: None)
+    assert (placed[chosen] == fitted).all()
+    near, apart = nearest(vectors[1::2], vectors[chosen], 5)  # 32 neighbours hold the five nearest of a half
+    weight = np.exp(-apart / apart.mean(axis=1, keepdims=True))
+    wanted = (fitted[near] * (weight / weight.sum(axis=1, keepdims=True))[:, :, None]).sum(axis=1)
+    np.testing.assert_allclose(placed[1::2], wanted, atol=1e-5)
+    searched = projection._among_neighbours(vectors, chosen, fitted, (told[0][:, :0], told[1][:, :0]), lambda *_: None)
+    np.testing.assert_allclose(searched, placed, atol=1e-5)

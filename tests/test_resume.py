@@ -21,9 +21,9 @@ from delift_core.runs import Run, Workspace, jobs
 from delift_core.runs.blocks import DiskStore
 
 
-def finished_blocks(ws: Workspace) -> dict[str, int]:
-    """Blocks of utilities with the time they were written."""
-    return {p.name: p.stat().st_mtime_ns for p in (ws.root / "blocks").glob("*/icl-*.npz")}
+def finished_blocks(ws: Workspace, kind: str = "icl") -> dict[str, int]:
+    """Blocks of utilities with the time they were written; of kind "icl-pairs", those that a plan asked for."""
+    return {p.name: p.stat().st_mtime_ns for p in (ws.root / "blocks").glob(f"*/{kind}-*.npz")}
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 200.0) -> None:
@@ -46,8 +46,8 @@ def calm(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspac
     return ws, pipeline.run(ws, configured(ws, pool))
 
 
-def configured(ws: Workspace, pool: Path) -> RunConfig:
-    return pipeline.configure(ws, pool, method="delift", budget="20%", model=small.model())
+def configured(ws: Workspace, pool: Path, pairs: str = "dense") -> RunConfig:
+    return pipeline.configure(ws, pool, method="delift", budget="20%", model=small.model(), pairs=pairs)
 
 
 def test_a_killed_worker_resumes_at_its_first_unfinished_block(
@@ -91,6 +91,32 @@ def test_a_resumed_run_computes_only_the_blocks_that_are_missing(
     again = pipeline.run(ws, whole.config)
     assert sorted(written) == [b.stem for b in blocks[:2]]
     assert again.manifest["hash"] == whole.manifest["hash"]
+
+
+def test_a_killed_run_of_a_plan_that_learns_asks_for_the_same_pairs_again(tmp_path: Path) -> None:
+    pool = small.write(tmp_path / "few.jsonl", small.rows(24, words=10))
+    calm, ws = Workspace(tmp_path / "calm"), Workspace(tmp_path / "killed")
+    undisturbed = pipeline.run(calm, configured(calm, pool, "adaptive:0.3"))
+    whole = finished_blocks(calm, "icl-pairs")
+    config = configured(ws, pool, "adaptive:0.3")
+    run_id = jobs.submit(ws, config)
+    wait_for(lambda: len(finished_blocks(ws, "icl-pairs")) >= 2)  # the random round, and one that has learnt from it
+    pid = ws.catalogue.run(run_id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: jobs.state(ws, run_id) == "interrupted")
+    survived = finished_blocks(ws)
+    assert 2 <= len(finished_blocks(ws, "icl-pairs")) < len(whole), "the kill must fall into the middle of the rounds"
+
+    assert jobs.submit(ws, config) == run_id
+    assert jobs.wait(ws, run_id, seconds=200) == "done"
+    after = finished_blocks(ws)
+    assert {name: after[name] for name in survived} == survived, "a finished block was written again"
+    assert finished_blocks(ws, "icl-pairs").keys() == whole.keys(), "other pairs were asked for"
+    resumed = Run.open(ws, run_id)
+    assert resumed.manifest["ids"] == undisturbed.manifest["ids"]
+    assert resumed.manifest["hash"] == undisturbed.manifest["hash"]
+    assert resumed.manifest["fidelity"] == undisturbed.manifest["fidelity"]
 
 
 def test_a_run_that_fails_says_why_and_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,12 +135,13 @@ _CHECKS: dict[str, Callable[[str], bool]] = {"credit card": luhn, "iban": _iban,
 
 def shared_rows(one: Dataset, other: Dataset) -> Indices:
     """Indices of the rows of `one` whose prompt and response also stand in `other`, ascending."""
-    theirs = {_digest(prompt, response) for _, prompt, response in _texts(other, other.unique)}
+    theirs = {digest(prompt, response) for _, prompt, response in _texts(other, other.unique)}
     mine = _texts(one, np.arange(len(one), dtype=np.int64))
-    return np.array([row for row, prompt, response in mine if _digest(prompt, response) in theirs], dtype=np.int64)
+    return np.array([row for row, prompt, response in mine if digest(prompt, response) in theirs], dtype=np.int64)
 
 
-def _digest(prompt: str, response: str) -> bytes:
+def digest(prompt: str, response: str) -> bytes:
+    """Sixteen bytes that two rows share exactly where prompt and response are equal."""
     text = prompt.encode()
     return hashlib.blake2b(b"%d " % len(text) + text + response.encode(), digest_size=16).digest()
 

@@ -21,7 +21,7 @@ from delift_core.types import Identity, Selection
 FORMAT = 1
 _PACKAGES = ("delift", "numpy", "scipy", "pyarrow", "torch", "transformers", "tokenizers", "numba", "scikit-learn")
 # What may differ between two runs that did the same: times, places, and names that a hash beside them makes exact.
-_LEFT_OUT = frozenset({"hash", "run", "created", "timings", "command", "subset_notes", "fidelity"})
+_LEFT_OUT = frozenset({"hash", "run", "created", "timings", "command", "subset_notes", "fidelity", "constraints"})
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ def build(
     notes: Sequence[str] = (),
     subset_notes: Sequence[str] = (),
     fidelity: Mapping[str, Any] | None = None,
+    constraints: Mapping[str, Any] | None = None,
     timings: Mapping[str, float] | None = None,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The manifest of a run that keeps the first `k` picks of `selection`.
 
     `ids` are those of ALL rows of the pool (n,), indexed by row; `notes` hold for the run at any budget,
-    `subset_notes` and `fidelity` (of pair plans, by part) for these `k` picks alone; `timings` are seconds per stage,
-    with "total" the whole.
+    `subset_notes` and `fidelity` (of pair plans, by part) for these `k` picks alone; `constraints` is what was found
+    for them (leaks by role, distances of domains); `timings` are seconds per stage, with "total" the whole.
     """
     rows = [int(row) for row in selection.order[:k]]
     record: dict[str, Any] = {
@@ -82,6 +83,7 @@ def build(
         "notes": [*selection.notes, *notes],
         "subset_notes": list(subset_notes),
         "fidelity": dict(fidelity or {}),
+        "constraints": dict(constraints or {}),
         "timings": {stage: round(float(seconds), 3) for stage, seconds in (timings or {}).items()},
         "command": list(command),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

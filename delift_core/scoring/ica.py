@@ -43,6 +43,7 @@ class InContextApproximation:
     """
 
     name: ClassVar[str] = "ica"
+    reads: ClassVar[str] = "model"
     needs_target: ClassVar[bool] = True
     needs_response: ClassVar[bool] = True
 

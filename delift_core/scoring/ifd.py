@@ -34,6 +34,7 @@ class InstructionFollowingDifficulty:
     """
 
     name: ClassVar[str] = "ifd"
+    reads: ClassVar[str] = "model"
     needs_target: ClassVar[bool] = False
     needs_response: ClassVar[bool] = True
 

@@ -29,6 +29,7 @@ class Loss:
     """
 
     name: ClassVar[str] = "loss"
+    reads: ClassVar[str] = "model"
     needs_target: ClassVar[bool] = False
     needs_response: ClassVar[bool] = True
 

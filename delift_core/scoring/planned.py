@@ -95,7 +95,9 @@ def score_planned(
 
     with pair_scorer(job, store, check) as passes:
         base = passes.baseline["d" if kind == "l2" else "l"]
-        problem = Problem(shape, same, passes.missing, *vectors, base, partial(_sides, passes, scorer, vectors), seed)
+        problem = Problem(
+            shape, same, passes.missing, *vectors, base, partial(_sides, passes, scorer, vectors), seed, store
+        )
         pairs, values, outcome, rounds = rounds_of(plan, problem, passes, kind)
         exact = _block(passes, hidden, kind)
         report = Report(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from delift_core.neighbours import farthest_first, graph, nearest
+from delift_core.neighbours import farthest_first, kept_graph, nearest
 from delift_core.scoring.pairs import Pairs
-from delift_core.types import Doubles, Floats
+from delift_core.types import BlockStore, Doubles, Floats, MemoryStore
 
 if TYPE_CHECKING:
     from delift_core.scoring.features import Side
@@ -34,6 +34,7 @@ class Problem:
     baseline: Floats  # (R,) what the utility measures without an example
     sides: Callable[[], tuple[Side, Side]]  # tokens and baseline passes of both, for plans that learn from them
     seed: int = 0
+    store: BlockStore = field(default_factory=MemoryStore)  # where the k-NN graph is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +87,7 @@ class Neighbours:
         rows, columns = problem.shape
         near, random = self._split(columns)
         if problem.same:  # one graph for plans, the map and near-duplicates
-            found, _ = graph(problem.helped, near, seed=problem.seed)
+            found, _ = kept_graph(problem.helped, near, problem.store)
         else:
             found, _ = nearest(problem.helped, problem.candidates, near)
         helped = np.repeat(np.arange(rows), found.shape[1])

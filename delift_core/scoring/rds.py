@@ -55,6 +55,7 @@ class RepresentationSimilarity:
     """
 
     name: ClassVar[str] = "rds"
+    reads: ClassVar[str] = "model"
     needs_target: ClassVar[bool] = True
     needs_response: ClassVar[bool] = False
 

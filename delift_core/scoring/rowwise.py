@@ -37,6 +37,7 @@ class RowScore(Protocol):
     """A row score.  Its options are the fields of the (frozen dataclass) instance."""
 
     name: ClassVar[str]
+    reads: ClassVar[str]  # what stands for `model`: a language "model", its "tokenizer" alone, or nothing but "texts"
     needs_target: ClassVar[bool]
     needs_response: ClassVar[bool]
 

@@ -80,6 +80,7 @@ class SelectIT:
     """
 
     name: ClassVar[str] = "selectit"
+    reads: ClassVar[str] = "model"
     needs_target: ClassVar[bool] = False
     needs_response: ClassVar[bool] = True
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from delift_core.selection.limits import within
+from delift_core.selection.ranked import cut
 from delift_core.types import Evidence, Limit, Progress, Selection, no_progress
 
 
@@ -22,8 +22,7 @@ class Random:
     def select(self, evidence: Evidence, limit: Limit, *, seed: int = 0, progress: Progress = no_progress) -> Selection:
         """Take rows in random order; with a token limit, those that still fit."""
         order = np.random.default_rng(seed).permutation(len(evidence))
-        picks = within(order.astype(np.int64), evidence.tokens, limit)
-        progress("select", len(picks), len(picks))
-        zeros = np.zeros(len(picks))
         note = "Random control: it maximises nothing, so gains and values are 0."
-        return Selection(evidence.candidates[picks], zeros, zeros.copy(), 0.0, limit.tokens is None, (note,))
+        found = cut(evidence, order.astype(np.int64), np.zeros(len(order)), limit, notes=(note,))
+        progress("select", len(found), len(found))
+        return found

@@ -2,6 +2,8 @@
 
 s_ij is how much candidate j helps row i, scaled to >= 0.  q_j = max over target rows t of s_tj: how much candidate j
 helps the target.  p_i = max over existing rows e of s_ie: how much the existing data already helps pool row i.
+
+All share two options: how f is maximised, and how much a sampled search may lose.
 """
 
 from __future__ import annotations
@@ -13,14 +15,32 @@ import numpy as np
 
 from delift_core.errors import ConfigError
 from delift_core.selection.facility import Cover, CoverProblem, solve
-from delift_core.types import Evidence, Floats, Limit, Progress, Selection, Utility, no_progress
+from delift_core.selection.stochastic import Sampled
+from delift_core.types import Doubles, Evidence, Floats, Limit, Progress, Scores, Selection, Utility, no_progress
 
 
+@dataclass(frozen=True, kw_only=True)
 class CoverObjective:
     """An objective that is a `CoverProblem`: what its subclasses say is only which one."""
 
+    greedy: str = field(
+        default="lazy",
+        metadata={
+            "help": "search: lazy (exact greedy) or stochastic (random samples, for the largest pools)",
+            "choices": ("lazy", "stochastic"),
+        },
+    )
+    accuracy: float = field(
+        default=0.1,
+        metadata={"help": "what stochastic search may lose, epsilon: smaller is slower", "min": 1e-6, "max": 0.9},
+    )
+
     name: ClassVar[str]
-    nested: ClassVar[bool] = True
+
+    @property
+    def nested(self) -> bool:
+        """Whether smaller budgets are prefixes: not when each pick is the best of a sample sized by the budget."""
+        return self.greedy == "lazy"
 
     def problem(self, evidence: Evidence) -> CoverProblem:
         """The problem whose columns are the candidates of the evidence."""
@@ -30,10 +50,15 @@ class CoverObjective:
         """What to tell when the picks from `cover.useful` on add nothing to f."""
         return _tail(cover, "no row that is left adds anything; taken in the order of the pool")
 
+    def remarks(self, evidence: Evidence) -> tuple[str, ...]:
+        """What else a reader must know of this objective on this evidence."""
+        return ()
+
     def select(self, evidence: Evidence, limit: Limit, *, seed: int = 0, progress: Progress = no_progress) -> Selection:
-        """Pick rows greedily up to the limit.  The seed is not used: the answer is determined."""
-        cover = solve(self.problem(evidence), limit, evidence.tokens, progress)
-        notes = cover.notes
+        """Pick rows greedily up to the limit.  The seed is used by stochastic search only."""
+        sampled = Sampled(self.accuracy, seed) if self.greedy == "stochastic" else None
+        cover = solve(self.problem(evidence), limit, evidence.tokens, progress, sampled=sampled)
+        notes = self.remarks(evidence) + cover.notes
         if cover.useful < len(cover.picks):
             notes += (self.exhausted(cover),)
         return Selection(
@@ -128,6 +153,73 @@ class MutualInformation(CoverObjective):
         bonus = self.eta * _relevance(evidence).astype(np.float64)
         covered = _part(evidence.target, "target") if self.rows == "target" else _pool(evidence)
         return CoverProblem(covered.values, weight=covered.weights, bonus=bonus)
+
+
+@dataclass(frozen=True)
+class QualityCover(CoverObjective):
+    """Represent the pool with good rows: f(A) = (1 - a) FL(A) / FL(V) + a sum_{j in A} value_j / sum_V value.
+
+    QDIT, arXiv 2311.14736.  The value of a row is the percentile rank of its row score, the best near 1, ties shared;
+    a row that the score refuses (NaN) counts 0, but may still be picked for what it covers.  f of the pool is 1.
+    """
+
+    quality_weight: float = field(
+        default=0.3, metadata={"help": "a: share of quality, the rest is diversity", "min": 0.0, "max": 1.0}
+    )
+    quality: str = field(
+        default="ifd",
+        metadata={
+            "help": "row score that quality is ranked by",
+            "choices": ("ifd", "loss", "selectit", "ica", "rds", "longest"),
+        },
+    )
+
+    name: ClassVar[str] = "flquality"
+    needs: ClassVar[frozenset[str]] = frozenset({"pool", "scores"})
+
+    def problem(self, evidence: Evidence) -> CoverProblem:
+        """Weights are scaled by what the whole pool covers; quality is a bonus.
+
+        Raises ConfigError when the pool covers nothing, or the score refuses every row.
+        """
+        pool = _pool(evidence)
+        value = _percentiles(self._scores(evidence))
+        weight = np.ones(pool.shape[0]) if pool.weights is None else pool.weights
+        full = float(weight @ _max(pool, axis=1).astype(np.float64)) if len(value) else 1.0
+        if not full:
+            raise ConfigError(
+                "No row of the pool helps any other, so there is no coverage to weigh against quality. "
+                "Use a stronger model or the scale minmax, or rank by the row score alone."
+            )
+        if len(value) and not value.any():
+            raise ConfigError(f"The row score {self.quality} refuses every row of the pool. Choose another quality.")
+        share = self.quality_weight / (float(value.sum()) or 1.0)
+        return CoverProblem(pool.values, weight=weight * ((1 - self.quality_weight) / full), bonus=share * value)
+
+    def remarks(self, evidence: Evidence) -> tuple[str, ...]:
+        """How many rows have no score."""
+        refused = int(np.isnan(self._scores(evidence).values).sum())
+        return (f"{refused} rows that the score {self.quality} refuses count as quality 0.",) if refused else ()
+
+    def _scores(self, evidence: Evidence) -> Scores:
+        scores = evidence.scores
+        if scores is None:
+            raise ValueError("the evidence has no scores, which this objective needs")
+        if scores.name != self.quality:
+            raise ValueError(f"the evidence has scores named {scores.name}, not {self.quality}")
+        _same(scores.candidates, evidence.candidates, "scored")
+        return scores
+
+
+def _percentiles(scores: Scores) -> Doubles:
+    """Percentile rank (n,) of each score among those that are not NaN, in (0, 1], the best highest; NaN is 0."""
+    known = ~np.isnan(scores.values)
+    value = np.zeros(len(known))
+    better = scores.values[known] if scores.higher_is_better else -scores.values[known]
+    _, place, count = np.unique(better, return_inverse=True, return_counts=True)
+    shared = np.cumsum(count) - (count - 1) / 2  # equal scores have the mean of their ranks
+    value[known] = shared[place] / max(1, len(better))
+    return value
 
 
 def _tail(cover: Cover, text: str) -> str:

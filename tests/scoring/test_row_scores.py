@@ -25,7 +25,10 @@ from delift_core.scoring.selectit import rating_tokens, sentence_level
 from delift_core.types import BlockStore, Floats, MemoryStore, Scores
 from tests.scoring.conftest import byte_tokenizer, llama, some_rows, wrap
 
-NAMES = list(registry.ROW_SCORES)
+NAMES = [
+    name for name in registry.ROW_SCORES
+    if registry.resolve(registry.ROW_SCORES, "row score", name).reads == "model"
+]  # fmt: skip
 TARGET = some_rows(5, 9, longest=30, first=500)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from delift_core.selection.baselines import Random
 from delift_core.selection.limits import within
-from delift_core.types import Evidence, Limit
+from delift_core.types import Evidence, Limit, Rules
 
 Make = Callable[..., Evidence]
 
@@ -60,3 +60,16 @@ def test_a_random_token_budget_is_kept_and_not_nested(evidence: Make) -> None:
     chosen = np.isin(e.candidates, selection.order)
     assert 50 < e.tokens[chosen].sum() <= 100
     assert not selection.nested
+
+
+def test_rules_hold_in_a_random_choice(evidence: Make) -> None:
+    e, group = evidence(), np.arange(30) % 3
+    rules = Rules(pinned=np.array([7]), banned=np.arange(30) < 5, group=group, at_least=np.array([0, 0, 6]))
+    for seed in range(5):
+        found = Random().select(e, Limit(9, None, rules), seed=seed)
+        assert found.order[0] == e.candidates[7]
+        assert not set(found.order) & set(e.candidates[:5])
+        assert (group[np.isin(e.candidates, found.order)] == 2).sum() >= 6
+        assert not found.nested
+    scarce = Random().select(e, Limit(30, None, Rules(banned=np.arange(30) < 5)))
+    assert any("The rules leave 25 rows" in note for note in scarce.notes)

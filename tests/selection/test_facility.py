@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import sparse
 
 from delift_core.errors import Cancelled
 from delift_core.selection.facility import CoverProblem, full_value, solve
+from delift_core.selection.stochastic import Sampled
 from delift_core.types import Limit
 
 quick = settings(max_examples=60, deadline=None)
@@ -211,6 +213,17 @@ def test_the_search_reports_progress_and_can_be_cancelled() -> None:
         solve(random_problem(50, 200, 0), Limit(200), progress=progress)
     assert seen == sorted(seen)
     assert 60 <= seen[-1] < 80
+
+
+@pytest.mark.parametrize("sampled", [None, Sampled()])
+def test_a_search_under_a_token_budget_can_be_cancelled_and_ends_both_of_its_searches(sampled: Sampled | None) -> None:
+    def progress(stage: str, done: float, total: float, note: str = "") -> None:
+        if done >= 20:
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled, match=r"^stop$"):
+        solve(random_problem(50, 200, 0), Limit(200, 10_000), np.full(200, 9), progress, sampled=sampled)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan])

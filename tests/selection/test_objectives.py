@@ -19,9 +19,10 @@ from delift_core.selection.objectives import (
     ConditionalGain,
     FacilityLocation,
     MutualInformation,
+    QualityCover,
     SaturatingMutualInformation,
 )
-from delift_core.types import Evidence, Limit, Utility
+from delift_core.types import Evidence, Limit, Rules, Scores, Utility
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., Evidence]
@@ -156,6 +157,79 @@ def test_no_existing_weight_is_plain_facility_location(evidence: Make) -> None:
     )
 
 
+def scored(e: Evidence, values: Any, higher: bool = True, name: str = "ifd") -> Evidence:
+    return replace(e, scores=Scores(np.asarray(values, np.float64), e.candidates, higher, name))
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_quality_and_coverage_are_shares_of_one(weight: float, higher: bool, evidence: Make) -> None:
+    from scipy.stats import rankdata
+
+    scores = np.random.default_rng(4).integers(0, 12, 30).astype(float)
+    scores[3] = np.nan
+    e = scored(evidence(), scores, higher)
+    selection = QualityCover(quality_weight=weight).select(e, Limit(12))
+    value = np.zeros(30)
+    known = np.flatnonzero(~np.isnan(scores))
+    value[known] = rankdata(scores[known] if higher else -scores[known]) / len(known)
+    at, pool = places(e, selection.order), e.pool.values.astype(np.float64)
+    for k in range(1, 13):
+        cover = pool[:, at[:k]].max(axis=1).sum() / pool.max(axis=1).sum()
+        expected = (1 - weight) * cover + weight * value[at[:k]].sum() / value.sum()
+        assert selection.value[k - 1] == pytest.approx(expected, rel=1e-6)
+    assert selection.full_value == pytest.approx(1, rel=1e-6)
+    assert "1 rows that the score ifd refuses" in selection.notes[0]
+    if weight == 0:
+        assert selection.order.tolist() == FacilityLocation().select(e, Limit(12)).order.tolist()
+    if weight == 1:
+        assert at == np.lexsort((np.arange(30), -value))[:12].tolist()
+
+
+def test_quality_needs_the_score_that_it_names_and_one_that_takes_some_row(evidence: Make) -> None:
+    e = evidence()
+    with pytest.raises(ValueError, match="no scores"):
+        QualityCover().select(e, Limit(3))
+    with pytest.raises(ValueError, match="scores named loss, not ifd"):
+        QualityCover().select(scored(e, np.arange(30), name="loss"), Limit(3))
+    with pytest.raises(ConfigError, match="ifd refuses every row"):
+        QualityCover().select(scored(e, np.full(30, np.nan)), Limit(3))
+    nothing = replace(e, pool=replace(e.pool, values=e.pool.values * 0))
+    with pytest.raises(ConfigError, match="no coverage to weigh"):
+        QualityCover().select(scored(nothing, np.arange(30)), Limit(3))
+
+
+@pytest.mark.parametrize("objective", [*COVER, QualityCover()], ids=str)
+def test_stochastic_search_comes_near_is_seeded_and_says_that_it_is_not_nested(objective: Any, evidence: Make) -> None:
+    e = scored(evidence(120, 9), np.arange(120))
+    searched = replace(objective, greedy="stochastic", accuracy=0.05)
+    assert objective.nested
+    assert not searched.nested
+    exact, found = objective.select(e, Limit(15)), searched.select(e, Limit(15), seed=3)
+    assert 0.9 * exact.value[-1] < found.value[-1] <= 1.02 * exact.value[-1]
+    assert not found.nested
+    assert any("Stochastic greedy" in note and "1 - 1/e - 0.05" in note for note in found.notes)
+    assert found.order.tolist() == searched.select(e, Limit(15), seed=3).order.tolist()
+    assert found.order.tolist() != searched.select(e, Limit(15), seed=4).order.tolist()
+
+
+@pytest.mark.parametrize("greedy", ["lazy", "stochastic"])
+@pytest.mark.parametrize("objective", [*COVER, QualityCover()], ids=str)
+def test_every_set_function_follows_the_rules(objective: Any, greedy: str, evidence: Make) -> None:
+    e = scored(evidence(), np.arange(30))
+    rules = Rules(
+        np.array([5]), np.arange(30) % 7 == 1, np.arange(30) // 2, np.arange(30) % 3, np.array([2, 0, 0]),
+        np.array([30, 1, 30]),
+    )  # fmt: skip
+    at = places(e, replace(objective, greedy=greedy).select(e, Limit(9, rules=rules), seed=0).order)
+    count = np.bincount(np.array(at) % 3, minlength=3)
+    assert at[0] == 5
+    assert not any(j % 7 == 1 for j in at)
+    assert len({j // 2 for j in at}) == 9
+    assert count[0] >= 2
+    assert count[1] <= 1
+
+
 @pytest.mark.parametrize(
     "objective", [SaturatingMutualInformation(), MutualInformation(), MutualInformation(rows="pool")]
 )
@@ -180,6 +254,8 @@ def test_options_are_checked_by_the_registry() -> None:
         build(OBJECTIVES, "objective", "fl1mi", {"eta": -1.0})
     with pytest.raises(ConfigError, match="Known: pool, target"):
         build(OBJECTIVES, "objective", "fl2mi", {"rows": "all"})
+    with pytest.raises(ConfigError, match="Known: lazy, stochastic"):
+        build(OBJECTIVES, "objective", "fl", {"greedy": "random"})
 
 
 @pytest.fixture(scope="module")

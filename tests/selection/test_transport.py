@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,31 +10,16 @@ from typing import Any
 import numpy as np
 import ot
 import pytest
+from clouds import costs, one_of_ten, told, unit
 from scipy.stats import spearmanr
 
 from delift_core.errors import Cancelled, ConfigError
 from delift_core.selection import sinkhorn
+from delift_core.selection._blocks import FAR, Kernel
 from delift_core.selection.transport import TransportGradient
 from delift_core.types import Evidence, Limit
 
 Make = Callable[..., Evidence]
-
-
-def unit(count: int, seed: int, d: int = 6) -> np.ndarray:
-    """Unit vectors around four centres."""
-    centres = np.random.default_rng(99).standard_normal((4, d))
-    rng = np.random.default_rng(seed)
-    x = centres[rng.integers(0, 4, count)] + 0.7 * rng.standard_normal((count, d))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def costs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return ((x[:, None].astype(np.float64) - y[None]) ** 2).sum(2)
-
-
-def told(vectors: np.ndarray, target: np.ndarray) -> Evidence:
-    n = len(vectors)
-    return Evidence(np.arange(n), np.ones(n, np.int64), vectors=vectors, target_vectors=target)
 
 
 def test_the_plan_has_the_right_marginals_and_its_distance_is_that_of_the_plan() -> None:
@@ -46,6 +32,39 @@ def test_the_plan_has_the_right_marginals_and_its_distance_is_that_of_the_plan()
     assert abs(p.sum(0) - 1 / 25).sum() == pytest.approx(plan.error, abs=2e-6)
     assert plan.error < 1e-4
     assert (p * c).sum() == pytest.approx(plan.distance, rel=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.01])
+def test_extrapolated_steps_lead_where_plain_ones_do_in_fewer_passes(
+    epsilon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = unit(80, 2), unit(30, 3)
+    fast = sinkhorn.solve(x, y, epsilon=epsilon, tolerance=2e-5, iterations=20_000)
+    monkeypatch.setattr(sinkhorn.Anderson, "next", lambda self, point, mapped: mapped)
+    plain = sinkhorn.solve(x, y, epsilon=epsilon, tolerance=2e-5, iterations=20_000)
+    assert fast.converged and plain.converged
+    found, expected = (p.pool_potential - p.pool_potential.mean() for p in (fast, plain))
+    assert found == pytest.approx(expected, abs=3e-4)
+    assert fast.distance == pytest.approx(plain.distance, rel=1e-4)
+    assert fast.iterations < 0.7 * plain.iterations
+
+
+def test_potentials_that_moved_far_make_the_kernel_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = unit(60, 26), unit(40, 27)
+    made, whole = 0, Kernel._made
+
+    def counted(self: Kernel) -> Any:
+        nonlocal made
+        made += 1
+        return whole(self)
+
+    monkeypatch.setattr(Kernel, "_made", counted)
+    plan = sinkhorn.solve(x, -y, epsilon=0.01, tolerance=1e-4, iterations=20_000)
+    assert np.ptp(plan.target_potential) / plan.epsilon > FAR, "or this shows nothing"
+    assert 1 < made < plan.iterations / 4
+    a, b = np.full(60, 1 / 60), np.full(40, 1 / 40)
+    p = ot.bregman.sinkhorn_log(a, b, costs(x, -y), 0.01, numItermax=50_000, stopThr=1e-9)
+    assert plan.distance == pytest.approx((p * costs(x, -y)).sum(), rel=1e-3)
 
 
 def test_the_mean_cost_needs_no_pairs() -> None:
@@ -144,17 +163,17 @@ def test_blocks_are_small_and_their_size_changes_nothing(monkeypatch: pytest.Mon
     x, y = unit(200, 14), unit(30, 15)
     before = sinkhorn.solve(x, y, epsilon=0.1)
     place, largest = sinkhorn.device(), 0
-    whole = sinkhorn._Costs.blocks
+    whole = Kernel._made
 
-    def watched(self: Any, g: Any) -> Any:
+    def watched(self: Kernel) -> Any:
         nonlocal largest
-        for rows, z in whole(self, g):
-            largest = max(largest, z.numel())
-            yield rows, z
+        for rows, k, top in whole(self):
+            largest = max(largest, k.numel())
+            yield rows, k, top
 
     monkeypatch.setitem(sinkhorn.BLOCK, place, 500)
     monkeypatch.setitem(sinkhorn.KEEP, place, 0)
-    monkeypatch.setattr(sinkhorn._Costs, "blocks", watched)
+    monkeypatch.setattr(Kernel, "_made", watched)
     after = sinkhorn.solve(x, y, epsilon=0.1)
     assert 0 < largest <= 500
     assert after.iterations == before.iterations
@@ -204,7 +223,7 @@ def test_the_picks_of_a_shifted_pool_are_nearer_to_the_target_than_the_pool() ->
     seen = told(x, near)
     chosen = TransportGradient().select(seen, Limit(40))
     notes = (*chosen.notes, *TransportGradient().describe(seen, chosen.order))
-    before, after = (float(note.rsplit(": ", 1)[1].rstrip(".")) for note in notes)
+    before, after = (float(re.findall(r"OT distance from .*?: ([\d.]+)\.", note)[0]) for note in notes)
     assert after < 0.7 * before
 
 
@@ -231,6 +250,25 @@ def test_bad_vectors_and_an_empty_target_are_errors_that_say_so(evidence: Make) 
         TransportGradient().select(replace(e, vectors=None), Limit(5))
 
 
+@pytest.mark.parametrize("epsilon", [1e-3, 10.0])
+def test_at_the_ends_of_its_range_epsilon_gives_nearest_rows_or_the_mean_of_the_target(epsilon: float) -> None:
+    x, y = unit(60, 28), unit(8, 29)
+    gradient, notes = TransportGradient(epsilon=epsilon).gradients(told(x, y))
+    assert np.isfinite(gradient).all()
+    if epsilon > 1:  # every pair is taken alike, so a row's cost is its mean distance to the target
+        assert spearmanr(gradient, costs(x, y).mean(1))[0] > 0.99
+    else:
+        exact = ot.emd2(np.full(60, 1 / 60), np.full(8, 1 / 8), costs(x, y))
+        assert float(re.findall(r"target: ([\d.]+)\.", notes[0])[0]) == pytest.approx(exact, rel=0.01)
+
+
+def test_a_target_larger_than_the_pool_is_solved() -> None:
+    x, y = unit(5, 30), unit(90, 31)
+    plan = sinkhorn.solve(x, y, epsilon=0.05, tolerance=1e-4, iterations=5000)
+    assert plan.converged
+    assert len(TransportGradient().select(told(x, y), Limit(3))) == 3
+
+
 def test_a_tiny_epsilon_stays_finite() -> None:
     x, y = unit(100, 24), unit(40, 25)
     plan = sinkhorn.solve(x, -y, epsilon=1e-3, iterations=300)
@@ -249,10 +287,5 @@ def test_progress_is_reported_and_may_cancel(evidence: Make) -> None:
 
 
 def test_on_real_rows_a_target_of_one_task_draws_that_task(tasks: tuple[np.ndarray, np.ndarray]) -> None:
-    vectors, task = tasks
-    place = np.arange(600) % 60
-    for wanted in range(10):
-        pool = place < 45
-        target = (task == wanted) & ~pool
-        order = TransportGradient().select(told(vectors[pool], vectors[target]), Limit(45)).order
-        assert (task[pool][order] == wanted).mean() >= 0.8
+    for seen, wanted in one_of_ten(tasks):
+        assert wanted[TransportGradient().select(seen, Limit(45)).order].mean() >= 0.8

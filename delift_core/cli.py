@@ -115,7 +115,8 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
     started, bar, ws = time.monotonic(), Bar(), flags.workspace(args)
     out = Path(args.out)
     pipeline.check_out(out, None, (args.pool, args.target), endings=(".npz",))
-    args.method, args.budget = "delift-task" if args.target else "delift", "100%"
+    pairs = "delift-task" if args.target else "delift"
+    args.method, args.budget = pairs if args.score == "icl" else args.score, "100%"
     config = flags.configuration(ws, args, bar)
     notes: tuple[str, ...] = ()
     if args.score == "icl":

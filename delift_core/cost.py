@@ -34,8 +34,8 @@ def price(inputs: Inputs, tokens: Indices) -> Cost:
         total += inputs.scorer.estimate(rows_of(inputs, "pool"), model, target=rows_of(inputs, "target"))
     if inputs.row_score is not None:
         target = None if inputs.target is None else rows_of(inputs, "target")
-        seed = inputs.config.seed
-        total += inputs.row_score.estimate(rows_of(inputs, "pool"), reader_of(inputs), target=target, seed=seed)
+        reader, seed = reader_of(inputs.row_score, inputs.config), inputs.config.seed
+        total += inputs.row_score.estimate(rows_of(inputs, "pool"), reader, target=target, seed=seed)
     roles = inputs.encoded_roles
     if roles:
         rows = sum(len(inputs.rows(role)) for role in roles)

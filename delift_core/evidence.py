@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from delift_core.config import RunConfig
 from delift_core.encoded import causal_model, named, reads_whole, sentence_encoder, tokenizer_of, vectors_of
 from delift_core.inputs import SIDES, Inputs
 from delift_core.models.causal import CausalModel, identify_causal
@@ -171,7 +172,7 @@ def _by_states(inputs: Inputs, store: BlockStore, progress: Progress) -> _Scored
 
 def _row_scores(inputs: Inputs, store: BlockStore, progress: Progress) -> tuple[Scores, list[Identity]]:
     """The row score of the pool, and the models that it took."""
-    reader = reader_of(inputs)
+    reader = reader_of(inputs.row_score, inputs.config)
     scores: Scores = inputs.row_score.score(
         rows_of(inputs, "pool"), reader, target=rows_of(inputs, "target") if inputs.target is not None else None,
         store=store, seed=inputs.config.seed, progress=named(progress, f"score rows by {inputs.row_score.name}"),
@@ -179,12 +180,11 @@ def _row_scores(inputs: Inputs, store: BlockStore, progress: Progress) -> tuple[
     return scores, [reader.identity] if isinstance(reader, CausalModel) else []
 
 
-def reader_of(inputs: Inputs) -> Any:
-    """What the row score reads rows with: the language model, its tokenizer alone, or nothing (it reads texts)."""
-    reads = inputs.row_score.reads
-    if reads == "model":
-        return causal_model(inputs.config.model)
-    return tokenizer_of(inputs.config) if reads == "tokenizer" else None
+def reader_of(row_score: Any, config: RunConfig) -> Any:
+    """What a row score reads rows with: the language model, its tokenizer alone, or nothing (it reads texts)."""
+    if row_score.reads == "model":
+        return causal_model(config.model)
+    return tokenizer_of(config) if row_score.reads == "tokenizer" else None
 
 
 def _in_context(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:

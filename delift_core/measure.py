@@ -18,9 +18,10 @@ from delift_core.errors import ConfigError
 from delift_core.inputs import SIDES
 from delift_core.preflight import checked
 from delift_core.runs import Run, Workspace, files
+from delift_core.runs.jobs import working
 from delift_core.runs.run import Part
 from delift_core.scoring.rows import Rows
-from delift_core.types import Progress, Utility, no_progress
+from delift_core.types import Progress, Utility, both, no_progress
 
 
 def utilities(ws: Workspace, config: RunConfig, *, progress: Progress = no_progress) -> dict[str, NDArray[Any]]:
@@ -62,7 +63,7 @@ def _values(l2: Utility, pmi: Utility) -> dict[str, NDArray[Any]]:
 def row_scores(
     ws: Workspace, config: RunConfig, name: str, options: Mapping[str, Any], *, progress: Progress = no_progress
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """A row score (loss, ifd, selectit, ica, rds) of the configuration's pool, and what a reader must know.
+    """A row score (loss, ifd, longest, dsir, ...) of the configuration's pool, and what a reader must know.
 
     Returns the arrays `scores` (n,), NaN where the score refuses a row; `candidates` (n,) row indices; `ids` (n,); and
     `higher_is_better`.  Raises ConfigError for an unknown name or option.
@@ -74,10 +75,10 @@ def row_scores(
     if scorer.needs_target and config.target is None:
         raise ConfigError(f"The row score {name} needs target rows. Give --target FILE.")
     inputs = checked(ws, config)
-    model = causal_model(config.model)
+    reader = evidence.reader_of(scorer, config)
     target = None if inputs.target is None else evidence.rows_of(inputs, "target")
     found = scorer.score(
-        evidence.rows_of(inputs, "pool"), model, target=target, store=ws.blocks, seed=config.seed, progress=progress
+        evidence.rows_of(inputs, "pool"), reader, target=target, store=ws.blocks, seed=config.seed, progress=progress
     )
     ids = np.array([inputs.pool.ids[i] for i in found.candidates])
     arrays = {
@@ -108,12 +109,14 @@ def multishot(
     template = "chat" if done.config.template == "chat" else "delift"
     if template != done.config.template:
         raise ConfigError("Only the templates delift and chat can show several examples. Score a run with one of them.")
-    found = MultiShot(template=template, shots=tuple(sorted(set(shots))), rows=rows).measure(
-        Rows.of(inputs.pool, done.picked), evidence.rows_of(inputs, part), done.utility(part),
-        causal_model(done.config.model), store=ws.blocks, seed=done.config.seed, progress=progress,
-    )  # fmt: skip
-    record = {"part": part, **found.to_json()}
-    files.write_json(done.folder / "multishot.json", record)
+    check = MultiShot(template=template, shots=tuple(sorted(set(shots))), rows=rows)
+    with working(ws, run_id, "multishot") as recorded:
+        found = check.measure(
+            Rows.of(inputs.pool, done.picked), evidence.rows_of(inputs, part), done.utility(part),
+            causal_model(done.config.model), store=ws.blocks, seed=done.config.seed, progress=both(recorded, progress),
+        )  # fmt: skip
+        record = {"part": part, **found.to_json()}
+        files.write_json(done.folder / "multishot.json", record)
     return record
 
 

@@ -45,6 +45,7 @@ from delift_core.types import (
     Rules,
     Selection,
     Utility,
+    both,
     no_progress,
 )
 
@@ -97,7 +98,7 @@ def run(
         return Run.open(ws, config.id).relabelled(ws, manifest_inputs(ws, inputs.datasets))
     ws.catalogue.add_run(config, command=command)
     with working(ws, config.id) as recorded:
-        return _perform(ws, config, _both(recorded, progress), command)
+        return _perform(ws, config, both(recorded, progress), command)
 
 
 def submit(ws: Workspace, config: RunConfig, *, command: Sequence[str] = ()) -> str:
@@ -120,7 +121,7 @@ def work(ws: Workspace, run_id: str, *, progress: Progress = no_progress) -> Run
     with working(ws, run_id) as recorded:
         if finished(ws, checked(ws, record.config)):
             return Run.open(ws, run_id)
-        return _perform(ws, record.config, _both(recorded, progress), record.command)
+        return _perform(ws, record.config, both(recorded, progress), record.command)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,14 +253,6 @@ def summary_of(done: Run, points: int = 60) -> dict[str, Any]:
     return {**done.summary, "curve": curve}
 
 
-def _both(first: Progress, second: Progress) -> Progress:
-    def report(stage: str, done: float, total: float, note: str = "") -> None:
-        first(stage, done, total, note)
-        second(stage, done, total, note)
-
-    return report
-
-
 @contextmanager
 def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     started = time.monotonic()
@@ -277,7 +270,7 @@ def draw_map(ws: Workspace, run_id: str, *, progress: Progress = no_progress) ->
     """
     done = Run.open(ws, run_id)
     with working(ws, run_id, "map") as recorded:
-        placed = coordinates(open_inputs(ws, done.config), ws.blocks, _both(recorded, progress))
+        placed = coordinates(open_inputs(ws, done.config), ws.blocks, both(recorded, progress))
         done.write_map(placed)
     return placed
 

@@ -13,7 +13,7 @@ from delift_core.methods import FAMILIES, METHODS, Method
 __all__ = [
     "AUTO", "BEST", "DENSE", "ENCODERS", "FAMILIES", "METHODS", "OBJECTIVES", "PLANS", "ROW_SCORES", "SCORERS",
     "Method", "build", "method", "objective_of", "option_fields", "over_pairs", "parts_of", "plan", "plan_name",
-    "reads_texts", "resolve", "score_of", "scorer_of",
+    "reads", "reads_texts", "resolve", "score_of", "scorer_of",
 ]  # fmt: skip
 
 SCORERS: dict[str, str] = {
@@ -174,6 +174,26 @@ def plan(text: str) -> Any:
         told = f"{first.name} wants a number, such as {name}:{default} ({first.metadata['help']})"
         raise ConfigError(f"Pair plan {text!r}: {told}.") from None
     return build(PLANS, "pair plan", name, {first.name: given})
+
+
+def reads(name: str, options: Mapping[str, Any] | None = None, *, pairs: str = DENSE) -> frozenset[str]:
+    """What a method reads rows with: of "model" (a language model), "tokenizer" (its tokenizer alone), "encoder".
+
+    A pair plan finds the pairs worth scoring by sentence vectors; "auto" may come to be one.  Empty for a method that
+    looks at texts alone, or at nothing.  Raises ConfigError for an unknown name and a wrong option.
+    """
+    options = options or {}
+    objective, scorer, score = objective_of(name, options), scorer_of(name, options, {}), score_of(name, options, {})
+    found: set[str] = set()
+    if scorer is not None:
+        found.add("encoder" if scorer.reads == "vectors" else "model")
+        if scorer.reads == "texts" and pairs != DENSE:
+            found.add("encoder")
+    if score is not None and score.reads != "texts":
+        found.add(score.reads)
+    if any(part.endswith("vectors") for part in objective.needs):
+        found.add("encoder")
+    return frozenset(found - {"tokenizer"} if "model" in found else found)
 
 
 def reads_texts(name: str) -> bool:

@@ -37,6 +37,16 @@ def no_progress(stage: str, done: float, total: float, note: str = "") -> None:
     """A `Progress` that says nothing."""
 
 
+def both(first: Progress, second: Progress) -> Progress:
+    """A `Progress` that tells two."""
+
+    def report(stage: str, done: float, total: float, note: str = "") -> None:
+        first(stage, done, total, note)
+        second(stage, done, total, note)
+
+    return report
+
+
 @runtime_checkable
 class BlockStore(Protocol):
     """Where finished blocks live.  A key is content-addressed: same key, same arrays, whoever computed them."""

@@ -97,7 +97,9 @@ class Guard:
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             if part in cls.LEVELS:
                 levels.append(part)
-            elif re.fullmatch(r"0?\.\d+|1(?:\.0*)?", part):
+            elif re.fullmatch(r"0?\.\d+|1(?:\.0*)?", part) and float(part) > 0:
+                if cosine is not None:
+                    raise ConfigError(f"Guard {text!r} names two cosines. Give one; the lower finds all that both do.")
                 cosine = float(part)
             else:
                 raise unknown("guard", part, (*cls.LEVELS, "0.95"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
@@ -18,6 +18,7 @@ from delift_core.errors import ConfigError
 from delift_core.inputs import Inputs
 from delift_core.neighbours import KEPT, kept_graph, near_copies
 from delift_core.quota import EMPTY, Quota
+from delift_core.selection import ruling
 from delift_core.types import BlockStore, Floats, Indices, Limit, Progress, Rules, no_progress
 
 HOLDOUT_GUARD = "exact,normalised,words"  # where a held-out file is given and no guard
@@ -29,12 +30,44 @@ class Resolved:
 
     limit: Limit
     notes: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()  # (n,) name of each candidate's group, where there is a quota
     found: Mapping[str, Any] = field(default_factory=dict)  # for the manifest: leaks by role, distances of domains
+    left_out: Mapping[int, str] = field(default_factory=dict)  # row index of the pool -> why it cannot be picked
+    values: tuple[str | None, ...] = ()  # (n,) each candidate's group, where there is a quota
+
+
+@dataclass(eq=False)
+class _Screen:
+    """Candidates that cannot be picked, as they are found, and why."""
+
+    inputs: Inputs
+    banned: NDArray[np.bool_]
+    notes: list[str] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    def out(self, rows: Iterable[int], why: Callable[[int], str]) -> int:
+        """Leave rows (indices of the pool) out and say why; gives how many of them are candidates."""
+        candidates, before = self.inputs.rows("pool"), int(self.banned.sum())
+        for row in rows:
+            place = int(np.searchsorted(candidates, row))
+            if place < len(candidates) and candidates[place] == row:
+                self.banned[place] = True
+            self.left_out.setdefault(int(row), f"left out: {why(int(row))}")
+        return int(self.banned.sum()) - before
+
+    def checked(self) -> None:
+        """Raise ConfigError where nothing is left, or a pinned row is out."""
+        rows, ids = self.inputs.rows("pool"), self.inputs.pool.ids
+        if self.banned.all():
+            raise ConfigError(f"No row is left to pick from. {' '.join(self.notes)} Loosen the guard or the bans.")
+        pinned = _positions(self.inputs, self.inputs.config.pin, "pin")
+        if (both := pinned[self.banned[pinned]]).size:
+            row = int(rows[both[0]])
+            raise ConfigError(f"Row {ids[row]!r} is pinned, but it is {self.left_out[row]}. Unpin it, or allow it.")
 
 
 def check(inputs: Inputs) -> None:
-    """Raise ConfigError for what is wrong with pins, bans, columns and roles; reads no texts and no vectors."""
+    """Raise ConfigError for what is wrong with pins, bans, quotas, columns and roles; reads no texts, no vectors."""
     config, n = inputs.config, len(inputs.rows("pool"))
     pinned, banned = _positions(inputs, config.pin, "pin"), _positions(inputs, config.ban, "ban")
     if both := sorted(set(pinned.tolist()) & set(banned.tolist())):
@@ -47,11 +80,10 @@ def check(inputs: Inputs) -> None:
         )
     if len(banned) == n:
         raise ConfigError("Every row of the pool is banned, so there is nothing to choose from. Ban fewer.")
-    quota = Quota.parse(config.quota) if config.quota else None
-    if quota is not None and quota.clusters is None:
-        inputs.pool.group(quota.by)  # an unknown column says which there are
     if domains := Domains.parse(config.domains):
-        inputs.pool.group(domains.column)
+        groups = len(set(inputs.pool.group(domains.column)))
+        if domains.nearest > groups:
+            raise ConfigError(f"Domains {config.domains}: the column has {groups} groups. Give at most {groups}.")
         if inputs.target is None:
             raise ConfigError(
                 f"Domains are kept by their distance to a target, and method {config.method} has none. "
@@ -59,20 +91,47 @@ def check(inputs: Inputs) -> None:
             )
     if config.guard and not [role for role in inputs.datasets if role != "pool"]:
         raise ConfigError("A guard compares the pool with target, existing or held-out rows. Give --holdout FILE.")
+    quota = Quota.parse(config.quota) if config.quota else None
+    if quota is not None and quota.clusters is None:
+        values = _values(inputs, quota, {})
+        quota.resolve(values, n if budget.unit == "tokens" else budget.limit(np.ones(n, np.int64)).rows)
+
+
+def screen(inputs: Inputs, limit: Limit, tokens: Indices, progress: Progress = no_progress) -> Resolved:
+    """What texts alone tell of the rules, before anything is scored: bans, leaks, existing rows, quotas by column.
+
+    Args:
+        inputs: the opened datasets.
+        limit: the budget.
+        tokens: (n,) of the candidates.
+        progress: of searching for leaks.
+
+    Raises ConfigError where a rule cannot hold.
+    """
+    config, n = inputs.config, len(inputs.rows("pool"))
+    kept = _Screen(inputs, np.zeros(n, np.bool_))
+    kept.out(inputs.rows("pool")[_positions(inputs, config.ban, "ban")].tolist(), lambda _: "banned by its id")
+    _compare_texts(kept, progress)
+    kept.checked()
+    quota = Quota.parse(config.quota) if config.quota else None
+    values = _values(inputs, quota, {}) if quota is not None and quota.clusters is None else ()
+    return _limited(kept, limit, tokens, None, values)
 
 
 def resolve(
     inputs: Inputs,
+    screened: Resolved,
     limit: Limit,
     tokens: Indices,
     vectors: Mapping[str, Floats],
     store: BlockStore,
     progress: Progress = no_progress,
 ) -> Resolved:
-    """The rules of a run as positions among its candidates.
+    """The rules of a run as positions among its candidates: what `screen` found, and what vectors tell.
 
     Args:
         inputs: the opened datasets.
+        screened: what `screen` found.
         limit: the budget.
         tokens: (n,) of the candidates.
         vectors: unit vectors by role, of the roles that `Inputs.encoded_roles` names.
@@ -81,44 +140,40 @@ def resolve(
 
     Raises ConfigError where a rule cannot hold.
     """
-    config, rows = inputs.config, inputs.rows("pool")
-    pinned = _positions(inputs, config.pin, "pin")
-    banned = np.zeros(len(rows), np.bool_)
-    banned[_positions(inputs, config.ban, "ban")] = True
-    notes: list[str] = []
-    found: dict[str, Any] = {}
-    for role, leaking, told, record in _leaks(inputs, vectors, progress):
-        banned |= leaking
-        notes.append(told)
-        if record:
-            found.setdefault("leaks", {})[role] = record
+    config, n = inputs.config, len(inputs.rows("pool"))
+    rules = screened.limit.rules
+    banned = np.zeros(n, np.bool_) if rules is None or rules.banned is None else rules.banned.copy()
+    kept = _Screen(inputs, banned, list(screened.notes), dict(screened.found), dict(screened.left_out))
+    _compare_vectors(kept, vectors, progress)
     if domains := Domains.parse(config.domains):
-        outside, told, table = _domains(inputs, domains, vectors, progress)
-        banned |= outside
-        notes.append(told)
-        found["domains"] = table
-    if (both := pinned[banned[pinned]]).size:
-        raise ConfigError(
-            f"Row {inputs.pool.ids[int(rows[both[0]])]!r} is pinned, but it is left out as too close to other data or "
-            "outside the domains. Unpin it, or loosen the guard."
-        )
+        _keep_nearest(kept, domains, vectors, progress)
+    kept.checked()
     once = None
     if config.once:
         graph = kept_graph(vectors["pool"], KEPT, store, progress=progress)
         once = near_copies(vectors["pool"], *graph, config.once)
-        sets = len(np.unique(once))
-        notes.append(
-            f"Near-copies (cosine {config.once:g} or more) count once: {len(rows):,} rows are {sets:,} different ones."
+        kept.notes.append(
+            f"Near-copies (cosine {config.once:g} or more) count once: {n:,} rows are {len(np.unique(once)):,} "
+            "different ones."
         )
-    rules = Rules(pinned, banned if banned.any() else None, once)
-    names: tuple[str, ...] = ()
-    if config.quota:
-        values = _groups(inputs, Quota.parse(config.quota), vectors)
-        rules, small = _with_quota(rules, config.quota, values, limit, tokens)
-        names = tuple(value or EMPTY for value in values)
+    values = tuple(_values(inputs, Quota.parse(config.quota), vectors)) if config.quota else ()
+    return _limited(kept, limit, tokens, once, values)
+
+
+def _limited(
+    kept: _Screen, limit: Limit, tokens: Indices, once: Indices | None, values: Sequence[str | None]
+) -> Resolved:
+    inputs = kept.inputs
+    pinned = _positions(inputs, inputs.config.pin, "pin")
+    rules = Rules(pinned, kept.banned if kept.banned.any() else None, once)
+    notes = list(kept.notes)
+    if values:
+        rules, small = with_quota(rules, inputs.config.quota, values, limit, tokens)
         notes += small
-    some = len(pinned) or banned.any() or once is not None or rules.group is not None
-    return Resolved(replace(limit, rules=rules) if some else limit, tuple(notes), names, found)
+    some = len(pinned) or rules.banned is not None or once is not None or rules.group is not None
+    held = replace(limit, rules=rules) if some else limit
+    ruling.check(held, len(values) or len(tokens), tokens)
+    return Resolved(held, tuple(notes), kept.found, kept.left_out, tuple(values))
 
 
 def takeable(rules: Rules | None, n: int) -> int:
@@ -132,17 +187,30 @@ def takeable(rules: Rules | None, n: int) -> int:
     return len(np.unique(rules.once[free])) + len(pinned) - len(np.unique(pinned))
 
 
-def _with_quota(
-    rules: Rules, text: str, values: Sequence[str | None], limit: Limit, tokens: Indices
+def with_quota(
+    rules: Rules, text: str, values: Sequence[str | None], limit: Limit, tokens: Indices, rows: int | None = None
 ) -> tuple[Rules, tuple[str, ...]]:
+    """The rules with the bounds of a quota, and what it says of small groups.
+
+    Bounds are rows.  Under a token budget their number is `rows`, by default what the budget holds of rows of mean
+    length.
+    """
     free = np.ones(len(values), np.bool_) if rules.banned is None else ~rules.banned
-    budget = limit.rows if limit.tokens is None else max(1, round(limit.tokens / max(1.0, float(tokens.mean()))))
+    about = max(1, round(limit.tokens / max(1.0, float(tokens.mean())))) if limit.tokens is not None else limit.rows
     open_values = [value for value, is_free in zip(values, free, strict=True) if is_free]
-    quota = Quota.parse(text).resolve(open_values, min(budget, len(open_values)))
+    quota = Quota.parse(text)
+    try:
+        found = quota.resolve(open_values, min(rows or about, len(open_values)))
+    except ConfigError as error:
+        if limit.tokens is None:
+            raise
+        raise ConfigError(f"{error} (A budget of {limit.tokens:,} tokens is taken for about {about:,} rows.)") from None
     codes = np.zeros(len(values), np.int64)  # of a banned row: any, as it is never taken
-    codes[free] = quota.codes
-    held = replace(rules, group=codes, at_least=quota.at_least, at_most=quota.at_most, names=quota.labels)
-    return held, quota.notes
+    codes[free] = found.codes
+    held = replace(
+        rules, group=codes, at_least=found.at_least, at_most=found.at_most, names=found.labels, shares=quota.shares
+    )
+    return held, found.notes
 
 
 def _positions(inputs: Inputs, ids: Sequence[str], word: str) -> Indices:
@@ -162,7 +230,7 @@ def _positions(inputs: Inputs, ids: Sequence[str], word: str) -> Indices:
     return np.array(list(dict.fromkeys(places.tolist())), np.int64)
 
 
-def _groups(inputs: Inputs, quota: Quota, vectors: Mapping[str, Floats]) -> list[str | None]:
+def _values(inputs: Inputs, quota: Quota, vectors: Mapping[str, Floats]) -> list[str | None]:
     if quota.clusters is None:
         values = inputs.pool.group(quota.by)
         return [values[row] for row in inputs.rows("pool")]
@@ -181,16 +249,17 @@ def cluster_names(vectors: Floats, count: int, seed: int) -> list[str | None]:
     return [str(place[label]) for label in labels]
 
 
-def _leaks(
-    inputs: Inputs, vectors: Mapping[str, Floats], progress: Progress
-) -> list[tuple[str, NDArray[np.bool_], str, dict[str, Any]]]:
-    """For each other role: which candidates are too close to it, what to say, and the record.
+def _guard(inputs: Inputs, role: str) -> Guard:
+    """How rows of the pool are compared with those of a role; held-out rows are guarded by themselves."""
+    return Guard.parse(inputs.config.guard or (HOLDOUT_GUARD if role == "holdout" else ""))
 
-    Rows that the existing data already holds are never picked again.  The target's are left alone unless there is a
-    guard; held-out rows have one by themselves.
+
+def _compare_texts(kept: _Screen, progress: Progress) -> None:
+    """Leave out rows that texts show to be too close to another role.
+
+    Exact copies of existing rows and of held-out rows always go; those of target rows only with a guard.
     """
-    found: list[tuple[str, NDArray[np.bool_], str, dict[str, Any]]] = []
-    rows = inputs.rows("pool")
+    inputs = kept.inputs
     for role, other in inputs.datasets.items():
         if role == "pool":
             continue
@@ -200,44 +269,79 @@ def _leaks(
                 f"Every row of the pool ({inputs.pool.name}) also stands in the {role} ({other.name}). "
                 f"Give other rows as {role}."
             )
-        guard = Guard.parse(inputs.config.guard or (HOLDOUT_GUARD if role == "holdout" else ""))
-        out = np.zeros(len(rows), np.bool_)
-        if not guard.levels and not guard.cosine:
-            if len(shared) and role == "existing":
-                out = np.isin(rows, shared)
-                found.append((role, out, f"{int(out.sum())} rows that the existing data holds are left out.", {}))
-            elif len(shared):
-                told = f"{len(shared)} rows of the pool are exact copies of {role} rows"
-                found.append((role, out, f"{told}; they may be picked like any other.", {}))
-            continue
-        close = leaks.Leaks((), len(inputs.pool), len(other))
+        guard = _guard(inputs, role)
         if guard.levels:
             close = leaks.find(inputs.pool, other, guard.levels, progress=named(progress, f"compare with {role}"))
-        if guard.cosine:
-            near = leaks.find_close(vectors["pool"], vectors[role], guard.cosine, progress=progress)
-            theirs = inputs.rows(role)
-            items = (replace(leak, row=int(rows[leak.row]), other=int(theirs[leak.other])) for leak in near)
-            close = close.joined(leaks.Leaks(tuple(items), close.pool, close.other))
-        out = np.isin(rows, close.rows)
-        by = ", ".join(f"{count} by {level}" for level, count in close.counts.items())
-        told = f"{int(out.sum())} rows too close to {role} rows ({other.name}) are left out{f': {by}' if by else ''}."
-        found.append((role, out, told, close.to_json()))
-    return found
+            _leave_out(kept, role, close)
+        if len(shared) and role != "target":
+            count = kept.out(shared.tolist(), lambda _, role=role: f"an exact copy of one of the {role} rows")  # type: ignore[misc]
+            if count:
+                kept.notes.append(f"{count} exact copies of {role} rows ({other.name}) are left out.")
+        elif len(shared) and not guard.levels:
+            kept.notes.append(
+                f"{len(shared)} rows of the pool are exact copies of {role} rows; they may be picked like any other."
+            )
 
 
-def _domains(
-    inputs: Inputs, wanted: Domains, vectors: Mapping[str, Floats], progress: Progress
-) -> tuple[NDArray[np.bool_], str, list[dict[str, Any]]]:
+def _compare_vectors(kept: _Screen, vectors: Mapping[str, Floats], progress: Progress) -> None:
+    """Leave out rows whose sentence vectors are too close to those of another role."""
+    inputs = kept.inputs
+    for role, other in inputs.datasets.items():
+        guard = _guard(inputs, role)
+        if role == "pool" or not guard.cosine:
+            continue
+        near = leaks.find_close(vectors["pool"], vectors[role], guard.cosine, progress=progress)
+        ours, theirs = inputs.rows("pool"), inputs.rows(role)
+        items = tuple(replace(leak, row=int(ours[leak.row]), other=int(theirs[leak.other])) for leak in near)
+        _leave_out(kept, role, leaks.Leaks(items, len(inputs.pool), len(other)))
+
+
+def _leave_out(kept: _Screen, role: str, close: leaks.Leaks) -> None:
+    inputs = kept.inputs
+    other, by_row = inputs.datasets[role], {leak.row: leak for leak in close}
+
+    def why(row: int) -> str:
+        leak = by_row[row]
+        return f"too close to {role} row {other.ids[leak.other]} by {leak.level} ({leak.shared})"
+
+    count = kept.out(by_row, why)
+    by = ", ".join(f"{found} by {level}" for level, found in close.counts.items())
+    kept.notes.append(f"{count} rows too close to {role} rows ({other.name}) are left out{f': {by}' if by else ''}.")
+    told: dict[str, Any] = kept.found.setdefault("leaks", {})
+    told[role] = merged(told.get(role), close.to_json())
+
+
+def merged(one: dict[str, Any] | None, two: dict[str, Any]) -> dict[str, Any]:
+    """Two records of leaks between the same datasets, by texts and by vectors; a row that both found counts once."""
+    if one is None:
+        return two
+    known = {leak["row"] for leak in one["rows"]}
+    fresh = [leak for leak in two["rows"] if leak["row"] not in known]
+    again = len(two["rows"]) - len(fresh)
+    return {
+        **one, "leaks": one["leaks"] + two["leaks"] - again,
+        "counts": {**one["counts"], **{k: v - again for k, v in two["counts"].items()}},
+        "rows": [*one["rows"], *fresh], "more": one["more"] + two["more"],
+    }  # fmt: skip
+
+
+def _keep_nearest(kept: _Screen, wanted: Domains, vectors: Mapping[str, Floats], progress: Progress) -> None:
     from delift_core.selection.domains import domain_distances, nearest
 
-    values = inputs.pool.group(wanted.column)
-    names = [str(values[row]) if values[row] is not None else EMPTY for row in inputs.rows("pool")]
+    inputs = kept.inputs
+    values, rows = inputs.pool.group(wanted.column), inputs.rows("pool")
+    names = [str(values[row]) if values[row] is not None else EMPTY for row in rows]
     labels, codes = np.unique(names, return_inverse=True)
     found = domain_distances(
         vectors["pool"], vectors["target"], codes, labels.tolist(), seed=inputs.config.seed, progress=progress
     )
     out = nearest(found, codes, wanted.nearest)
-    table = [{"domain": d, "rows": n, "distance": round(x, 6), "rank": r} for d, n, x, r in found.table()]
-    kept = ", ".join(f"{d['domain']} ({d['distance']:.3f})" for d in table[: wanted.nearest])
-    told = f"Only the {wanted.nearest} of {len(table)} groups of {wanted.column} nearest to the target are kept"
-    return out, f"{told}: {kept}.", table
+    kept.out(
+        rows[out].tolist(), lambda _: f"outside the {wanted.nearest} groups of {wanted.column} nearest to the target"
+    )
+    kept.found["domains"] = [
+        {"domain": d, "rows": n, "distance": round(x, 6), "rank": r} for d, n, x, r in found.table()
+    ]  # fmt: skip
+    near = ", ".join(f"{d['domain']} ({d['distance']:.3f})" for d in kept.found["domains"][: wanted.nearest])
+    told = f"Only the {wanted.nearest} of {len(labels)} groups of {wanted.column} nearest to the target are kept"
+    kept.notes.append(f"{told}: {near}.")

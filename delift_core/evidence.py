@@ -104,7 +104,6 @@ def gather(inputs: Inputs, tokens: Indices, store: BlockStore, progress: Progres
     if inputs.row_score is not None:
         scores, found = _row_scores(inputs, store, progress)
         models += [m for m in found if m.hash not in {known.hash for known in scored.models}]
-        notes += [f"{scores.name}: {note}" for note in scores.notes]
     return Gathered(
         _assembled(inputs, tokens, scored.used, vectors, scores), scored.raw, (*models, *scored.models),
         (*notes, *scored.notes), scored.planned, scored.used, vectors, scores,

@@ -118,7 +118,7 @@ def _ids(text: str) -> tuple[str, ...]:
     if not text.startswith("@"):
         return tuple(filter(None, (part.strip() for part in text.split(","))))
     try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        lines = Path(text[1:]).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         told = f"The ids in {text[1:]} cannot be read ({error})."
         raise argparse.ArgumentTypeError(f"{told} Give a text file with one id a line.") from None

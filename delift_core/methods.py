@@ -145,7 +145,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "dsir", None, "top-k", "Written like the target",
-            "Rows whose words and word pairs are likelier in the target than in the pool; no model at all.",
+            "Rows whose words and word pairs are likelier in the target than in the pool; no passes.",
             "reading the text", "DSIR, arXiv 2302.03169", needs_target=True, needs_response=False, score="dsir",
             family="transport",
         ),

@@ -100,6 +100,11 @@ class Quota:
             return cls(by, clusters, "even")
         return cls(by, clusters, "bounds", _bounds(text, rules))
 
+    @property
+    def shares(self) -> bool:
+        """Whether a bound depends on the budget."""
+        return self.kind != "bounds" or any(bound.percent for bound in self.bounds)
+
     def __str__(self) -> str:
         by = f"cluster:{self.clusters}" if self.clusters else '"cluster"' if self.by == "cluster" else _quoted(self.by)
         return f"{by}: {', '.join(map(str, self.bounds)) if self.kind == 'bounds' else self.kind}"

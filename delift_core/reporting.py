@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,9 @@ from delift_core.insight.compare import Comparison, Entry
 from delift_core.insight.compare import compare as compared
 from delift_core.insight.fairness import Fairness
 from delift_core.insight.fairness import report as fairness
+from delift_core.planning import tokens_of
 from delift_core.preflight import open_inputs
-from delift_core.quota import CLUSTERS, Quota
+from delift_core.quota import CLUSTERS, MOST_GROUPS, Quota
 from delift_core.runs import Run, Workspace
 from delift_core.types import Progress, Utility, no_progress
 
@@ -36,14 +38,8 @@ def report(ws: Workspace, run_id: str, by: str | None = None, *, progress: Progr
     inputs = open_inputs(ws, done.config)
     by = by or _usual(inputs)
     labels = _labels(ws, inputs, by, progress)
-    tokens = None
-    if done.tokens is not None and len(done.selection) == len(inputs.rows("pool")):
-        tokens = np.zeros(len(inputs.pool), np.int64)
-        tokens[done.selection.order] = done.tokens
-        tokens = tokens[inputs.rows("pool")]
-    return fairness(
-        labels, inputs.rows("pool"), done.picked, by=by, tokens=tokens, utility=pool_utility(done)
-    )  # fmt: skip
+    tokens = tokens_of(ws, inputs, progress)[inputs.rows("pool")]
+    return fairness(labels, inputs.rows("pool"), done.picked, by=by, tokens=tokens, utility=pool_utility(done))
 
 
 def compare(ws: Workspace, run_ids: Sequence[str], by: str | None = None) -> Comparison:
@@ -51,6 +47,8 @@ def compare(ws: Workspace, run_ids: Sequence[str], by: str | None = None) -> Com
 
     `by` is a column of every pool whose groups are compared as well.  Raises ConfigError for other numbers of runs.
     """
+    if len(set(run_ids)) < len(run_ids):
+        raise ConfigError("The same run is given twice. Name two to four different runs.")
     runs = [Run.open(ws, run_id) for run_id in run_ids]
     several = len({run.config.pool for run in runs}) > 1
     entries = []
@@ -95,8 +93,8 @@ def _labels(ws: Workspace, inputs: Inputs, by: str, progress: Progress) -> list[
     if name != "cluster" or by in inputs.pool.fields:
         values = inputs.pool.group(by)
         return [values[row] for row in rows]
-    if count and not count.isdigit():
-        raise ConfigError(f"Groups by {by!r}: give cluster, or cluster:10 for so many of them.")
+    if count and not (re.fullmatch("[0-9]+", count) and 2 <= int(count) <= MOST_GROUPS):
+        raise ConfigError(f"Groups by {by!r}: give cluster, or cluster:10 for so many of them, 2 to {MOST_GROUPS:,}.")
     encoder = sentence_encoder(inputs.config.encoder, inputs.models)
     vectors = vectors_of(
         inputs.pool, rows, encoder, ws.blocks, whole=reads_whole([inputs.pool]), progress=progress

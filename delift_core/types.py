@@ -262,11 +262,12 @@ class Rules:
     at_least: Indices | None = None  # (G,) rows of each group that the picks hold, where the pool has as many
     at_most: Indices | None = None  # (G,)
     names: tuple[str, ...] = ()  # (G,) what the groups are called, where they have names
+    shares: bool = False  # the bounds are shares of the budget, so another budget has others
 
     @property
     def nested(self) -> bool:
-        """Whether picks for a smaller budget are a prefix: not where room is kept for what is still to come."""
-        return self.at_least is None or not self.at_least.any()
+        """Whether picks for a smaller budget are a prefix: not where room is kept, or where bounds are shares."""
+        return not self.shares and (self.at_least is None or not self.at_least.any())
 
 
 @dataclass(frozen=True)

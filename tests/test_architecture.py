@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "evidence": {"config", "data", "models", "scoring", "selection", "neighbours", "inputs", "encoded"},
     "cost": {"inputs", "evidence", "encoded"},
     "planning": {"config", "registry", "runs", "inputs", "intake", "preflight", "encoded", "evidence", "cost"},
-    "reporting": {"quota", "runs", "insight", "inputs", "preflight", "constraints", "encoded"},
+    "reporting": {"quota", "runs", "insight", "inputs", "preflight", "constraints", "encoded", "planning"},
     "nearcopies": {"data", "models", "neighbours", "runs", "encoded"},
     "replay": {"runs"},
     "measure": {"config", "registry", "runs", "scoring", "inputs", "preflight", "evidence", "encoded"},

@@ -165,3 +165,72 @@ def test_a_report_says_which_group_is_served_worst_and_runs_compare(ws: Workspac
     )
     with pytest.raises(ConfigError, match="two to four"):
         pipeline.compare(ws, [few.id])
+
+
+def test_rejected_rows_say_which_rule_left_them_out(ws: Workspace, pool: Path, tmp_path: Path) -> None:
+    holdout = small.write(tmp_path / "test.jsonl", [small.rows(30)[2]])
+    run = do(ws, pool, method="random", holdout=holdout, ban=["0-1"], quota="language: *<=3")
+    out, rejected = tmp_path / "out.jsonl", tmp_path / "rejected.jsonl"
+    pipeline.export(ws, run, out, rejected=rejected)
+    reasons = {line["id"]: line["reason"] for line in map(json.loads, rejected.read_text().splitlines())}
+    assert reasons["0-1"] == "left out: banned by its id"
+    assert reasons["0-2"].startswith("left out: too close to holdout row 0-2 by exact")
+    assert any("quota language: *<=3" in reason for reason in reasons.values())
+
+
+def test_the_price_of_a_quota_counts_the_rows_that_it_costs(ws: Workspace, pool: Path) -> None:
+    free, held = do(ws, pool, budget="20"), do(ws, pool, budget="20", quota="language: *<=2")
+    assert len(held.picked) == 4
+    loss = 1 - held.selection.value[-1] / free.selection.value[19]
+    assert any(f"costs {100 * loss:.3g} %" in note for note in held.notes)
+
+
+def test_rows_trained_on_already_stay_out_whatever_the_guard_can_see(ws: Workspace, tmp_path: Path) -> None:
+    rows = [{**r, "instruction": f"Word {i}", "output": f"{i}."} for i, r in enumerate(small.rows(20))]
+    pool, existing = (small.write(tmp_path / name, part) for name, part in (("p.jsonl", rows), ("e.jsonl", rows[:8])))
+    run = do(ws, pool, method="got-d-contrast", existing=existing, guard="words", budget="12")
+    assert set(run.picked.tolist()) == set(range(8, 20))
+
+
+@pytest.mark.parametrize("method", ["random", "kcenter", "delift-se"])
+def test_a_quota_of_shares_uses_a_token_budget_up(method: str, ws: Workspace, tmp_path: Path) -> None:
+    rows = [
+        {**r, "kind": "ab"[i % 2], "output": r["output"] * (1 + 7 * (i % 5 == 0))} for i, r in enumerate(small.rows(60))
+    ]
+    pool = small.write(tmp_path / "long.jsonl", rows)
+    run = do(ws, pool, method=method, quota="kind: even", budget="2000tok")
+    assert run.tokens is not None
+    assert 0.85 * 2000 <= run.tokens[: run.k].sum() <= 2000
+    kinds = Counter(rows[row]["kind"] for row in run.picked)
+    assert abs(kinds["a"] - kinds["b"]) <= 2
+    assert any("in the quota's shares take" in note for note in run.notes)
+
+
+def test_bounds_that_are_shares_of_the_budget_are_not_nested(ws: Workspace, pool: Path) -> None:
+    assert not do(ws, pool, method="random", quota="language: sw<=50%").selection.nested
+    assert do(ws, pool, method="random", quota="language: sw<=4").selection.nested
+
+
+def test_a_wrong_quota_is_found_before_anything_is_scored(ws: Workspace, pool: Path) -> None:
+    for quota, words in (
+        ("language: Nix>=2", "Nix"),
+        ("language: sw>=11", "hold only 10"),
+        ("language: *>=6", "budget"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            pipeline.check(ws, pipeline.configure(ws, pool, method="delift", budget="9", quota=quota))
+
+
+def test_a_checked_plan_survives_quotas_under_a_token_budget(ws: Workspace, pool: Path) -> None:
+    run = do(ws, pool, method="delift", pairs="adaptive:0.2", budget="400tok", quota="language: even", pin=["0-7"])
+    assert run.manifest["ids"][0] == "0-7" and run.fidelity["pool"]
+
+
+def test_groups_that_make_no_sense_are_refused(ws: Workspace, pool: Path) -> None:
+    run = do(ws, pool)
+    for by in ("cluster:0", "cluster:x", "nothing"):
+        with pytest.raises(DeliftError):
+            pipeline.report(ws, run.id, by)
+    with pytest.raises(ConfigError, match="given twice"):
+        pipeline.compare(ws, [run.id, run.id])
+    assert pipeline.report(ws, do(ws, pool, ban=["0-3"]).id, "language").groups[0].tokens

@@ -95,7 +95,8 @@ def rejections(run: Run, dataset: Dataset, picked: Indices, refusals: Iterable[R
             first = int(copy_of[row])
             reason = f"exact copy of row {ids[first]}, which was {'' if chosen[first] else 'not '}selected"
         else:
-            reason = f"not selected: not among the {len(picked)} rows of the budget"
+            quota = f" under the quota {run.config.quota}" if run.config.quota else ""
+            reason = run.left_out.get(int(row), f"not selected: not among the {len(picked)} rows of the budget{quota}")
         head = json.dumps({"row": int(source[row]), "id": ids[int(row)], "reason": reason}, ensure_ascii=False)
         yield head[:-1].encode() + b', "record": ' + original.rstrip() + b"}"
     for refusal in refusals:

@@ -25,6 +25,7 @@ from delift_core.types import Floats, Indices, Kind, Selection, Utility
 Part = Literal["pool", "target", "existing"]
 PARTS: tuple[Part, ...] = get_args(Part)
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_LEFT_OUT = "left_out.parquet"
 _SPARSE = ("data", "indices", "indptr")
 _TABLE = pa.schema(
     [
@@ -75,11 +76,13 @@ class Run:
         manifest: Mapping[str, Any],
         utilities: Mapping[Part, Iterable[Utility]] | None = None,
         tokens: Indices | None = None,
+        left_out: Mapping[int, str] | None = None,
     ) -> Run:
         """Store a run whole: the order, its first `k` picks as chosen, the utilities, and last the manifest.
 
         `ids` are those of ALL rows of the pool (n,), `tokens` (n,) their token counts; `manifest` comes from
-        `manifest.build`.  The run is recorded in the catalogue with its summary; its state is the caller's.
+        `manifest.build`; `left_out` says of row indices why they could not be picked at all.
+        The run is recorded in the catalogue with its summary; its state is the caller's.
         Raises WorkspaceError on a full disk; then the run counts as unfinished and nothing is half-written.
         """
         if not 0 <= k <= len(selection):
@@ -93,6 +96,10 @@ class Run:
                 write_utility(folder, part, utility)
         with files.atomic(folder / "selection.parquet") as out, pa.PythonFile(out, mode="w") as sink:
             pq.write_table(_table(selection, k, ids, tokens), sink, compression="zstd", write_page_checksum=True)
+        if left_out:
+            reasons = pa.table({"row": pa.array(left_out.keys(), pa.int64()), "reason": pa.array(left_out.values())})
+            with files.atomic(folder / _LEFT_OUT) as out, pa.PythonFile(out, mode="w") as sink:
+                pq.write_table(reasons, sink, compression="zstd", write_page_checksum=True)
         workspace.catalogue.add_run(config, command=manifest.get("command", ()))
         workspace.catalogue.update_run(config.id, summary=summary_of(manifest))
         files.write_json(folder / "manifest.json", manifest)
@@ -180,6 +187,19 @@ class Run:
         """Tokens of each row in pick order, as long as `selection`; None when they were not counted."""
         tokens: Indices = self.table["tokens"].to_numpy()
         return tokens if len(tokens) and tokens.min() >= 0 else None
+
+    @cached_property
+    def left_out(self) -> Mapping[int, str]:
+        """Why rows of the pool could not be picked at all, by row index; empty where every row could."""
+        path = self.folder / _LEFT_OUT
+        if not path.is_file():
+            return {}
+        try:
+            with files.disk_errors(path, "read"):
+                table = pq.read_table(path, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise WorkspaceError(f"{path.name} cannot be read ({error})") from error
+        return dict(zip(table["row"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
     @property
     def utilities(self) -> tuple[tuple[Part, Kind], ...]:

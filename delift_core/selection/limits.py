@@ -111,7 +111,7 @@ def shortfall(picks: Indices, tokens: Indices, limit: Limit) -> tuple[str, ...]:
 def _out(rules: Rules, taken: NDArray[np.bool_], full: NDArray[np.bool_]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Why rows (n,) are out by the rules, the first reason first; `full` (G,) are the groups that hold their most."""
     if rules.banned is not None:
-        yield "banned", rules.banned
+        yield "left out before", rules.banned
     if rules.once is not None:
         yield "near-duplicates of a row that was taken", np.isin(rules.once, rules.once[taken]) & (rules.once >= 0)
     if rules.group is not None and len(full):

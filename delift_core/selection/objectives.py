@@ -198,8 +198,10 @@ class QualityCover(CoverObjective):
 
     def remarks(self, evidence: Evidence) -> tuple[str, ...]:
         """How many rows have no score."""
-        refused = int(np.isnan(self._scores(evidence).values).sum())
-        return (f"{refused} rows that the score {self.quality} refuses count as quality 0.",) if refused else ()
+        scores = self._scores(evidence)
+        refused = int(np.isnan(scores.values).sum())
+        told = (f"{refused} rows that the score {self.quality} refuses count as quality 0.",) if refused else ()
+        return (*scores.notes, *told)
 
     def _scores(self, evidence: Evidence) -> Scores:
         scores = evidence.scores

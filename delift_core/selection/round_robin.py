@@ -49,9 +49,10 @@ class RoundRobin:
         gains[chosen] = table.entries(who[chosen], picks[chosen])
         notes = shortfall(picks, evidence.tokens, limit)
         pinned = 0 if limit.rules is None else min(len(limit.rules.pinned), len(picks))
-        rest = len(picks) - pinned - len(chosen)
-        if rest:
-            notes = (*notes, f"{rest} rows help no target row and were taken in the order of the pool.")
+        rest = np.flatnonzero(who[pinned:] == NOBODY)
+        if len(rest):
+            told = "a row that helps no target row, taken in the order of the pool"
+            notes = (*notes, f"From pick {pinned + rest[0] + 1} on: {told}.")
         return Selection(evidence.candidates[picks], gains, np.cumsum(gains), 0.0, nested_under(limit), notes)
 
 

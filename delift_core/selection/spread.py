@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -157,9 +157,9 @@ def _by_mass(evidence: Evidence, mass: Doubles, limit: Limit, notes: tuple[str, 
     _, apart = nearest(vectors, target, 1, progress=progress)
     ranking = np.lexsort((apart[:, 0], -mass)).astype(np.int64)
     found = cut(evidence, ranking, mass, limit, full=float(mass.sum()), notes=notes)
-    empty = int((mass[np.isin(evidence.candidates, found.order)] == 0).sum())
-    if empty:
-        told = f"{empty} picks are no neighbour of a target row and were taken by distance; raise neighbours."
-        found = Selection(found.order, found.gains, found.value, found.full_value, found.nested, (*notes, told))
+    empty = np.flatnonzero(found.gains == 0)
+    if len(empty):
+        told = f"From pick {empty[0] + 1} on: no neighbour of a target row, taken by distance; raise neighbours."
+        found = replace(found, notes=(*found.notes, told))
     progress("select", len(found), len(found))
     return found

@@ -65,7 +65,7 @@ def test_it_is_the_plain_loop_whatever_is_held_ready(
         assert found.order.tolist() == [100 + 7 * j for j in picks]
         assert found.gains.tolist() == gains
         assert found.value[-1] == pytest.approx(sum(gains))
-        assert "help no target row" in found.notes[0]
+        assert "helps no target row" in found.notes[0]
         for k in (1, 23, 120):
             assert RoundRobin().select(e, Limit(k)).order.tolist() == found.head(k).order.tolist()
 

@@ -31,6 +31,7 @@ from delift_core.types import Evidence, Floats
 DIMENSIONS, CLUSTERS, WANTED = 384, 200, 20
 STEP = 50_000  # rows drawn at a time, so that a million need little beside themselves
 REPEATS = 3
+TARGETS = 2_000
 
 
 def vectors(count: int, seed: int, wanted: bool = False) -> Floats:
@@ -132,7 +133,7 @@ def inside(rows: int, targets: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, help="pool rows (default 100,000; with --million 1,000,000)")
-    parser.add_argument("--targets", type=int, default=2_000)
+    parser.add_argument("--targets", type=int, default=TARGETS)
     parser.add_argument("--peer-rows", type=int, default=20_000, help="pool rows beside POT; 0 leaves POT out")
     parser.add_argument("--million", action="store_true", help="seconds and peak memory of one large run, nothing else")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,56 +20,25 @@ import streamlit as st
 
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DeliftError
-from delift_core.registry import AUTO, METHODS, reads_texts
+from delift_core.registry import METHODS
 from delift_core.runs import files, jobs
 from delift_core.runs.records import JobRecord, RunRecord
 from delift_core.types import Cost
+from pages import _rulesform as rulesform
 from pages import _widgets as widgets
+from pages._command import command_for, command_text
+
+__all__ = [
+    "ACTIVE", "ASK_ABOVE", "MULTISHOT", "Estimate", "asked", "cancel", "command_for", "command_text", "estimate_of",
+    "gallery", "live", "log", "multishot_file", "multishot_job", "resume", "show_cost", "show_run",
+    "start_multishot", "title_of",
+]  # fmt: skip
 
 ASK_ABOVE = 30 * 60  # seconds: a longer run wants a tick before it starts
 ACTIVE = ("queued", "running")
 MULTISHOT: Any = "multishot"  # kind of job: sets of examples are measured
-SHORT = 12  # digits of a fingerprint that a person has to read
 
 _children: dict[str, subprocess.Popen[bytes]] = {}  # our own measurements, kept so that they can be reaped
-
-
-# --- the same run as a command line --------------------------------------------------------------------------------
-
-
-def command_for(config: RunConfig) -> tuple[str, ...]:
-    """The words of the command line that makes the same run: same configuration, same ids.
-
-    Datasets stand there by fingerprint: they are in the workspace already, with the field mapping they were read with.
-    """
-    words = ["delift", "select", config.pool]
-    for role in ("target", "existing"):
-        fingerprint = getattr(config, role)
-        if fingerprint:
-            words += [f"--{role}", fingerprint]
-    words += ["--method", config.method, "--budget", config.budget]
-    for f in dataclasses.fields(RunConfig):
-        value = getattr(config, f.name)
-        if f.name in ("pool", "target", "existing", "method", "budget", "options"):
-            continue
-        if f.name == "pairs":  # the command line's own default is to choose by cost
-            if not reads_texts(config.method) or value == AUTO:
-                continue
-        elif value == f.default:
-            continue
-        flag = f"--{f.name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
-    for name, value in config.options.items():
-        flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
-    return (*words, "--workspace", str(widgets.workspace().root))
-
-
-def command_text(config: RunConfig, *, out: str | None = None) -> str:
-    """`command_for` as one line for a shell, with a file to write when asked for; fingerprints by their beginning."""
-    datasets = {config.pool, config.target, config.existing}
-    words = (word[:SHORT] if word in datasets else word for word in command_for(config))
-    return shlex.join((*words, *(("--out", out) if out else ())))
 
 
 # --- cost preview --------------------------------------------------------------------------------------------------
@@ -283,7 +251,9 @@ def _card(record: RunRecord) -> None:
         st.caption(f"Run {widgets.escape(record.id[:8])}: {widgets.escape(str(error))}")
         return
     st.markdown(f"**{title_of(config)}**{' (sample)' if record.id == widgets.sample_run() else ''}")
-    st.caption(f"{widgets.escape(config.method)}, {asked(config)}, seed {config.seed}")
+    rules = widgets.clip(rulesform.rules_text(rulesform.rules_of(config)), 120)
+    told = f"{widgets.escape(config.method)}, {asked(config)}, seed {config.seed}"
+    st.caption(f"{told}; {widgets.escape(rules)}" if rules else told)
     if state == "done":
         selected, share = record.summary.get("selected", 0), record.summary.get("share")
         if share is None:  # the method gives rows no value

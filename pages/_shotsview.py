@@ -11,7 +11,7 @@ import streamlit as st
 from delift_core.errors import DeliftError
 from delift_core.figures import alt_of
 from delift_core.figures.shots import shots
-from delift_core.registry import METHODS, reads_texts
+from delift_core.registry import reads_texts
 from delift_core.runs import jobs
 from delift_core.runs.files import read_json
 from delift_core.runs.run import Run
@@ -30,7 +30,7 @@ def sets_of_examples(run: Run, datasets: Mapping[str, Dataset]) -> None:
 
     `datasets` holds the pool, and the target where the run has one.
     """
-    scored = run.config.method in METHODS and reads_texts(run.config.method)
+    scored = reads_texts(run.config.method)
     if not scored or not any((part, run.config.kind) in run.utilities for part in datasets):
         return
     st.subheader("Do pairs tell the truth about sets?")

@@ -253,6 +253,16 @@ def status_strip() -> None:
             st.caption(part, width="content")
 
 
+def choose_dataset(role: str, label: str, *, optional: bool = False) -> str | None:
+    """A dataset for a role; those loaded for it come first."""
+    records = sorted(workspace().catalogue.datasets(), key=lambda r: (role not in r.roles, -r.added))
+    names = {r.fingerprint: f"{r.name} ({r.rows:,} rows)" for r in records}
+    return st.selectbox(
+        label, list(names), index=None if optional else 0, format_func=lambda f: names.get(f, f), key=f"role.{role}",
+        placeholder="Choose a dataset", persist_state="session",
+    )  # fmt: skip
+
+
 def dataset_name(fingerprint: str) -> str:
     """The name under which a dataset was loaded; its fingerprint's start when it is not in the catalogue."""
     for record in workspace().catalogue.datasets():

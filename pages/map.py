@@ -15,6 +15,7 @@ from delift_core.runs import jobs
 from delift_core.types import Indices
 from pages import _components as components
 from pages import _widgets as widgets
+from pages._groupsview import show_constraints, show_groups
 from pages._mapview import TABLE_ROWS, MapView, map_view
 
 FOCUS_KEY, COLOUR_KEY, OUTLINE_KEY = "row", "colour", "map.outline"
@@ -192,3 +193,6 @@ if len(shown):
         st.caption(f"The first {len(shown):,} of {len(rows):,} in pick order. A lasso on the map narrows the table.")
 else:
     st.caption("No row lies inside the outline.")
+
+show_groups(run, pool, k)
+show_constraints(run, pool)

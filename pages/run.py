@@ -10,9 +10,23 @@ import streamlit as st
 from delift_core import pipeline
 from delift_core.config import RunConfig
 from delift_core.errors import DeliftError
-from delift_core.registry import AUTO, BEST, DENSE, ENCODERS, METHODS, Method, option_fields
+from delift_core.registry import (
+    AUTO,
+    BEST,
+    DENSE,
+    ENCODERS,
+    Method,
+    option_fields,
+    reads,
+    reads_texts,
+    score_of,
+    scorer_of,
+)
+from pages import _compareview as compareview
 from pages import _jobs as parts
+from pages import _rulesform as rulesform
 from pages import _widgets as widgets
+from pages._methodcards import choose_method
 
 PAIRS = [AUTO, DENSE, BEST, "surrogate:0.1", "knn:12", "landmarks:50"]
 SETTINGS = frozenset(f.name for f in dataclasses.fields(RunConfig))
@@ -24,35 +38,7 @@ ROLES = {
     "existing": "Existing: already trained on",
 }
 BUDGETS = {"percent": (30.0, 0.1, 5.0), "rows": (500.0, 1.0, 100.0), "tokens": (200_000.0, 1.0, 10_000.0)}
-
-
-def choose_method() -> Method:
-    """Cards that say what a person wants; the algebra is in the small print."""
-    st.session_state.setdefault("method", "delift-se")
-    grid = st.grid(3, min_column_width=280, border=True, key="methods")
-    for m in METHODS.values():
-        chosen = st.session_state["method"] == m.name
-        with grid.cell():
-            with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-                st.markdown(f"**{m.title}**", width="content")
-                st.button(
-                    "Chosen" if chosen else "Choose", key=f"method.{m.name}", type="primary" if chosen else "secondary",
-                    icon=":material/check:" if chosen else None, help=f"{m.title} ({m.name})",
-                    on_click=st.session_state.__setitem__, args=("method", m.name),
-                )  # fmt: skip
-            st.caption(f"{m.summary}  \n`{m.name}` · {m.cost} · {m.paper}")
-    return METHODS[st.session_state["method"]]
-
-
-def choose_dataset(role: str, *, optional: bool = False) -> str | None:
-    """A dataset for a role; those loaded for it come first."""
-    records = sorted(widgets.workspace().catalogue.datasets(), key=lambda r: (role not in r.roles, -r.added))
-    names = {r.fingerprint: f"{r.name} ({r.rows:,} rows)" for r in records}
-    return st.selectbox(
-        ROLES[role], list(names), index=None if optional else 0, format_func=lambda f: names.get(f, f),
-        key=f"role.{role}",
-        placeholder="Choose a dataset", persist_state="session",
-    )  # fmt: skip
+TOKENS = "tok"  # how a budget in tokens ends
 
 
 def choose_budget() -> str:
@@ -69,62 +55,87 @@ def choose_budget() -> str:
     return {"percent": f"{amount:g}%", "rows": f"{amount:.0f}", "tokens": f"{amount:.0f}tok"}[unit]
 
 
-def choose_model(method: Method) -> dict[str, Any]:
-    """The model or the encoder that the method uses; nothing where it uses none."""
-    if method.scorer == "icl":
+def choose_model(read: frozenset[str]) -> dict[str, Any]:
+    """The language model, the encoder, both or none, by what is read."""
+    chosen: dict[str, Any] = {}
+    if read & {"model", "tokenizer"}:
+        alone = "" if "model" in read else " Only its tokenizer is read, to count tokens."
         model = st.text_input(
             "Language model", "builtin", key="model", persist_state="session",
-            help="builtin (shipped with this program, small), a Hugging Face id, or a folder on the server",
+            help=f"builtin (shipped with this program, small), a Hugging Face id, or a folder on the server.{alone}",
         )  # fmt: skip
-        return {"model": model.strip() or "builtin"}
-    if method.name == "random":
-        return {}
-    encoder = st.selectbox(
-        "Sentence encoder", list(ENCODERS), key="encoder", accept_new_options=True, persist_state="session",
-        help="minilm, fast, or type a sentence-transformers id",
-    )  # fmt: skip
-    return {"encoder": str(encoder)}
+        chosen["model"] = model.strip() or "builtin"
+    if "encoder" in read:
+        also = " It finds the pairs worth scoring, where not all are." if "model" in read else ""
+        encoder = st.selectbox(
+            "Sentence encoder", list(ENCODERS), key="encoder", accept_new_options=True, persist_state="session",
+            help=f"minilm, fast, or type a sentence-transformers id.{also}",
+        )  # fmt: skip
+        chosen["encoder"] = str(encoder)
+    return chosen
 
 
-def choose_settings(method: Method) -> dict[str, Any]:
-    """Advanced options, generated from the fields of the run's configuration, of the scorer and of the objective."""
+def settings_of(method: Method, options: dict[str, Any]) -> set[str]:
+    """Which of the general settings the method looks at."""
+    made = (scorer_of(method.name, options, {}), score_of(method.name, options, {}))
+    found = {"keep_duplicates", "seed"}
+    if any(hasattr(part, "template") for part in made):
+        found.add("template")
+    if method.scorer is not None:
+        found.add("scale")
+    return found | {"kind"} if reads_texts(method.name) else found
+
+
+def choose_settings(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the run and options of the method, generated from their dataclass fields."""
     with st.expander("Advanced options", icon=":material/tune:", key="advanced"):
-        chosen: dict[str, Any] = {}
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            if method.scorer == "icl":
-                chosen["pairs"] = st.selectbox(
+        settings: dict[str, Any] = {}
+        general = st.container(horizontal=True, vertical_alignment="bottom")
+        fields = option_fields(method.name, settings=SETTINGS).values()
+        options = widgets.options_form(fields, key=f"option.{method.name}")
+        with general:
+            if reads_texts(method.name):
+                settings["pairs"] = st.selectbox(
                     "Pairs", PAIRS, key="setting.pairs", accept_new_options=True, persist_state="session",
                     help="Which pairs the language model scores. auto: all of them where that takes minutes, else "
                     f"{BEST}. A plan scores fewer, and reports on a checked sample how far that is from scoring all.",
                 )  # fmt: skip
+            shown = settings_of(method, options)
             for f in dataclasses.fields(RunConfig):
-                if f.name in FORM_FIELDS and (method.scorer == "icl" or f.name not in ("template", "kind")):
+                if f.name in FORM_FIELDS and f.name in shown:
                     value = widgets.option_widget(f, f"setting.{f.name}")
                     if value is not None:
-                        chosen[f.name] = value
-        fields = option_fields(method.name, settings=SETTINGS).values()
-        options = widgets.options_form(fields, key=f"option.{method.name}")
-        return {**chosen, **options}
+                        settings[f.name] = value
+        return settings, options
 
 
 def ask() -> RunConfig | None:
     """The whole form; None while something it needs is missing (and the form says what)."""
     method = choose_method()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        roles: dict[str, str | None] = {"pool": choose_dataset("pool")}
-        if method.needs_target:
-            roles["target"] = choose_dataset("target", optional=True)
-        if method.needs_existing:
-            roles["existing"] = choose_dataset("existing", optional=True)
-        model = choose_model(method)
+    data = st.container(horizontal=True, vertical_alignment="bottom")
+    with data:
+        roles: dict[str, str | None] = {"pool": widgets.choose_dataset("pool", ROLES["pool"])}
+        for role, needed in (("target", method.needs_target), ("existing", method.needs_existing)):
+            if needed:
+                roles[role] = widgets.choose_dataset(role, ROLES[role], optional=True)
     budget = choose_budget()
-    settings = choose_settings(method)
+    rules = rulesform.ask_rules(method, roles["pool"])
+    settings, options = choose_settings(method)
+    read = set(reads(method.name, options, pairs=settings.get("pairs", DENSE)))
+    if budget.endswith(TOKENS):
+        read.add("tokenizer")
+    if rulesform.reads_vectors(rules):
+        read.add("encoder")
+    with data:
+        model = choose_model(frozenset(read))
     missing = [role for role, fingerprint in roles.items() if not fingerprint]
     if missing:
         st.info(f"{method.title} needs a {' and a '.join(missing)}. Choose it above, or load it on the Data page.")
         return None
     ws = widgets.workspace()
-    config = pipeline.configure(ws, method=method.name, budget=budget, **roles, **model, **settings)
+    config = pipeline.configure(
+        ws, method=method.name, budget=budget, **roles, **rules, **model, **settings, **options
+    )  # fmt: skip
     pipeline.check(ws, config)
     return config
 
@@ -185,3 +196,4 @@ else:
 
 st.header("Runs")
 parts.gallery()
+compareview.ask_comparison()

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"config", "pipeline", "runs"},
 }  # fmt: skip
 PAGE_MAY = {
-    "pipeline", "runs", "insight", "figures", "data", "config", "registry", "sample", "doctor", *NOUNS,
+    "pipeline", "runs", "insight", "figures", "data", "config", "quota", "registry", "sample", "doctor", *NOUNS,
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "umap", "numba", "submodlib", "sentence_transformers", "datasets")
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from streamlit.testing.v1 import AppTest
 
+from delift_core.types import Cost
+
 PAGES = ("data", "run", "export")
 HOSTILE = '<script>hacked=1</script><img src=x onerror="hacked=1">[click](javascript:hacked=1) **bold** $x$'
 
@@ -19,6 +21,25 @@ class Options:
     exact: bool = False
     how: str = field(default="clip", metadata={"choices": ("clip", "minmax")})
     label: str = "plain"
+
+
+class KnownCost:
+    """An estimate that is there at once, so that a test of the form starts no subprocess."""
+
+    running = False
+    seconds = 3.0
+    key = "known"
+
+    def stop(self) -> None: ...
+
+    def result(self) -> tuple[Cost, str]:
+        return Cost(pairs=1600, tokens=2000, flops=1e9, seconds=self.seconds, bytes=6400), "dense"
+
+
+def choose(app: AppTest, family: str, method: str) -> AppTest:
+    """Choose a method on the Run page."""
+    app.segmented_control(key="family").set_value(family).run()
+    return app.button(key=f"method.{method}").click().run()
 
 
 def visit(app: AppTest, page: str, **query: str) -> AppTest:

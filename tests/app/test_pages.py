@@ -14,23 +14,10 @@ from delift_core import sample
 from delift_core.config import RunConfig
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
-from delift_core.types import Cost, Dataset
+from delift_core.types import Dataset
 from pages import _jobs
 from pages import _widgets as widgets
-from tests.app.steps import HOSTILE, PAGES, said, visit
-
-
-class KnownCost:
-    """An estimate that is there at once, so that a test of the form starts no subprocess."""
-
-    running = False
-    seconds = 3.0
-    key = "known"
-
-    def stop(self) -> None: ...
-
-    def result(self) -> tuple[Cost, str]:
-        return Cost(pairs=1600, tokens=2000, flops=1e9, seconds=self.seconds, bytes=6400), "dense"
+from tests.app.steps import HOSTILE, PAGES, KnownCost, choose, said, visit
 
 
 @pytest.fixture
@@ -174,7 +161,7 @@ def test_the_form_makes_a_configuration_and_the_command_line_for_it(
     app: AppTest, no_sample: None, pool: Dataset, known_cost: object
 ) -> None:
     visit(app, "run")
-    app.button(key="method.random").click().run()
+    choose(app, "control", "random")
     assert not app.exception
     [command] = [element.value for element in app.code if element.value.startswith("delift select")]
     assert f"delift select {pool.fingerprint[:12]} --method random --budget 30%" in command
@@ -183,7 +170,7 @@ def test_the_form_makes_a_configuration_and_the_command_line_for_it(
 
 def test_a_method_that_needs_a_target_says_so(app: AppTest, no_sample: None, pool: Dataset, known_cost: object) -> None:
     visit(app, "run")
-    app.button(key="method.delift-task").click().run()
+    choose(app, "delift", "delift-task")
     assert not app.exception
     assert any("needs a target" in info.value for info in app.info)
 
@@ -214,7 +201,7 @@ def test_the_page_starts_the_run_that_its_command_line_names(
 ) -> None:
     """The whole way without a stand-in: the estimate and the worker are subprocesses."""
     visit(app, "run")
-    app.button(key="method.random").click().run()
+    choose(app, "control", "random")
     config = RunConfig(pool=pool.fingerprint, method="random", budget="30%")
     deadline = time.monotonic() + 120
     while not any(button.key == "start" for button in app.button):

@@ -95,7 +95,8 @@ def test_every_setting_of_a_run_reaches_the_command_line() -> None:
     base = RunConfig(pool="a" * 64)
     other = {
         "seed": 5, "keep_duplicates": True, "target": "b" * 64, "existing": "c" * 64, "budget": "7",
-        "method": "delift-continual", "pairs": "knn:5",
+        "method": "delift-continual", "pairs": "knn:5", "holdout": "d" * 64, "quota": "topic: even", "once": 0.9,
+        "domains": "topic:2", "guard": "words", "pin": ("one",), "ban": ("two",),
     }  # fmt: skip
     for f in dataclasses.fields(RunConfig):
         if f.name in ("pool", "options"):

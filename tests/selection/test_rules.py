@@ -320,7 +320,8 @@ def test_a_choice_that_rules_leave_short_says_how_many_and_why() -> None:
     assert len(cover.picks) == 4
     (note,) = (note for note in cover.notes if "The rules leave" in note)
     assert note == (
-        "The rules leave 4 rows to take, fewer than 8 rows: 2 left out before, 1 near-duplicates of a row that was taken, "
+        "The rules leave 4 rows to take, fewer than 8 rows: 2 left out before, "
+        "1 near-duplicates of a row that was taken, "
         "3 in groups that hold as many as they may."
     )
     assert shortfall(cover.picks[:3], np.ones(n, int), Limit(3, rules=rules)) == ()

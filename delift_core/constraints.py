@@ -276,7 +276,7 @@ def _compare_texts(kept: _Screen, progress: Progress) -> None:
         if len(shared) and role != "target":
             count = kept.out(shared.tolist(), lambda _, role=role: f"an exact copy of one of the {role} rows")  # type: ignore[misc]
             if count:
-                kept.notes.append(f"{count} exact copies of {role} rows ({other.name}) are left out.")
+                kept.notes.append(f"Left out as exact copies of {role} rows ({other.name}): {count}.")
         elif len(shared) and not guard.levels:
             kept.notes.append(
                 f"{len(shared)} rows of the pool are exact copies of {role} rows; they may be picked like any other."
@@ -305,8 +305,8 @@ def _leave_out(kept: _Screen, role: str, close: leaks.Leaks) -> None:
         return f"too close to {role} row {other.ids[leak.other]} by {leak.level} ({leak.shared})"
 
     count = kept.out(by_row, why)
-    by = ", ".join(f"{found} by {level}" for level, found in close.counts.items())
-    kept.notes.append(f"{count} rows too close to {role} rows ({other.name}) are left out{f': {by}' if by else ''}.")
+    by = ", ".join(f"{level} {found}" for level, found in close.counts.items())
+    kept.notes.append(f"Left out as too close to {role} rows ({other.name}): {count}{f' ({by})' if by else ''}.")
     told: dict[str, Any] = kept.found.setdefault("leaks", {})
     told[role] = merged(told.get(role), close.to_json())
 
@@ -343,5 +343,4 @@ def _keep_nearest(kept: _Screen, wanted: Domains, vectors: Mapping[str, Floats],
         {"domain": d, "rows": n, "distance": round(x, 6), "rank": r} for d, n, x, r in found.table()
     ]  # fmt: skip
     near = ", ".join(f"{d['domain']} ({d['distance']:.3f})" for d in kept.found["domains"][: wanted.nearest])
-    told = f"Only the {wanted.nearest} of {len(labels)} groups of {wanted.column} nearest to the target are kept"
-    kept.notes.append(f"{told}: {near}.")
+    kept.notes.append(f"Of {len(labels)} groups of {wanted.column}, kept as nearest to the target: {near}.")

@@ -77,9 +77,9 @@ METHODS: dict[str, Method] = {
             "n encodings + the row score's passes", "QDIT, arXiv 2311.14736", family="cover",
         ),
         Method(
-            "graph-cut", "embedding", "graph-cut", "Represent, without repeats",
-            "Rows that are like the pool and unlike each other.", "n encodings", _SUBMODLIB, needs_response=False,
-            family="cover",
+            "graph-cut", "embedding", "graph-cut", "Represent, and differ",
+            "Rows that are like the pool and, as far as an option says, unlike each other.", "n encodings", _SUBMODLIB,
+            needs_response=False, family="cover",
         ),
         Method(
             "log-determinant", "embedding", "log-determinant", "Spread out in all directions",

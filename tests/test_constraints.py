@@ -84,7 +84,7 @@ def test_held_out_rows_and_what_is_like_them_are_left_out(ws: Workspace, pool: P
     assert {"0-4", "0-9"}.isdisjoint(run.manifest["ids"]) and len(run.picked) == 28
     found = run.manifest["constraints"]["leaks"]["holdout"]
     assert found["leaks"] == 2 and found["counts"] == {"exact": 1, "normalised": 1}
-    assert any("2 rows too close to holdout rows" in note for note in run.notes)
+    assert any("too close to holdout rows (test.jsonl): 2" in note for note in run.notes)
     exact = do(ws, pool, method="random", budget="28", holdout=holdout, guard="exact")
     assert exact.manifest["constraints"]["leaks"]["holdout"]["leaks"] == 1
     close = do(ws, pool, method="random", budget="5", holdout=holdout, guard="0.9")

@@ -16,6 +16,7 @@ from delift_core.models.causal import BUILTIN, CausalModel, load_causal
 from delift_core.scoring import job
 from delift_core.scoring.icl import InContext, InContextUtility
 from delift_core.scoring.rows import Rows
+from delift_core.selection.scale import scaled
 from delift_core.types import BlockStore, Floats, MemoryStore
 from tests.scoring.conftest import byte_tokenizer, llama, some_rows, wrap
 
@@ -78,6 +79,8 @@ def test_the_paper_template_reproduces_the_published_formula(any_model: CausalMo
     u, pmi = published(helped, candidates, any_model)
     np.testing.assert_allclose(found.l2.values, u, atol=1e-5)
     np.testing.assert_allclose(found.pmi.values, pmi, atol=1e-4)
+    (ready,) = scaled([found.l2], "minmax")
+    np.testing.assert_allclose(ready.values, (u - u.min()) / (u.max() - u.min()), atol=1e-4)
     assert np.abs(pmi).max() > 0.1, "a model that ignores its example would pass any test"
 
 

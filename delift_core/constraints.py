@@ -272,7 +272,8 @@ def _compare_texts(kept: _Screen, progress: Progress) -> None:
         guard = _guard(inputs, role)
         if guard.levels:
             close = leaks.find(inputs.pool, other, guard.levels, progress=named(progress, f"compare with {role}"))
-            _leave_out(kept, role, close)
+            if len(close) or not guard.cosine:  # else the vectors have the last word
+                _leave_out(kept, role, close)
         if len(shared) and role != "target":
             count = kept.out(shared.tolist(), lambda _, role=role: f"an exact copy of one of the {role} rows")  # type: ignore[misc]
             if count:

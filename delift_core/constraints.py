@@ -30,9 +30,19 @@ class Resolved:
 
     limit: Limit
     notes: tuple[str, ...] = ()
-    found: Mapping[str, Any] = field(default_factory=dict)  # for the manifest: leaks by role, distances of domains
+    leaks: Mapping[str, leaks.Leaks] = field(default_factory=dict)  # by role
+    domains: Sequence[Mapping[str, Any]] = ()  # each group of the column with its rows, distance and rank
     left_out: Mapping[int, str] = field(default_factory=dict)  # row index of the pool -> why it cannot be picked
     values: tuple[str | None, ...] = ()  # (n,) each candidate's group, where there is a quota
+
+    def to_json(self) -> dict[str, Any]:
+        """What was found, for the manifest; empty where nothing was looked for."""
+        told: dict[str, Any] = {}
+        if self.leaks:
+            told["leaks"] = {role: found.to_json() for role, found in self.leaks.items()}
+        if self.domains:
+            told["domains"] = list(self.domains)
+        return told
 
 
 @dataclass(eq=False)
@@ -42,7 +52,8 @@ class _Screen:
     inputs: Inputs
     banned: NDArray[np.bool_]
     notes: list[str] = field(default_factory=list)
-    found: dict[str, Any] = field(default_factory=dict)
+    leaks: dict[str, leaks.Leaks] = field(default_factory=dict)
+    domains: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[int, str] = field(default_factory=dict)
 
     def out(self, rows: Iterable[int], why: Callable[[int], str]) -> int:
@@ -143,7 +154,7 @@ def resolve(
     config, n = inputs.config, len(inputs.rows("pool"))
     rules = screened.limit.rules
     banned = np.zeros(n, np.bool_) if rules is None or rules.banned is None else rules.banned.copy()
-    kept = _Screen(inputs, banned, list(screened.notes), dict(screened.found), dict(screened.left_out))
+    kept = _Screen(inputs, banned, list(screened.notes), dict(screened.leaks), left_out=dict(screened.left_out))
     _compare_vectors(kept, vectors, progress)
     if domains := Domains.parse(config.domains):
         _keep_nearest(kept, domains, vectors, progress)
@@ -173,7 +184,7 @@ def _limited(
     some = len(pinned) or rules.banned is not None or once is not None or rules.group is not None
     held = replace(limit, rules=rules) if some else limit
     ruling.check(held, len(values) or len(tokens), tokens)
-    return Resolved(held, tuple(notes), kept.found, kept.left_out, tuple(values))
+    return Resolved(held, tuple(notes), kept.leaks, kept.domains, kept.left_out, tuple(values))
 
 
 def takeable(rules: Rules | None, n: int) -> int:
@@ -308,22 +319,7 @@ def _leave_out(kept: _Screen, role: str, close: leaks.Leaks) -> None:
     count = kept.out(by_row, why)
     by = ", ".join(f"{level} {found}" for level, found in close.counts.items())
     kept.notes.append(f"Left out as too close to {role} rows ({other.name}): {count}{f' ({by})' if by else ''}.")
-    told: dict[str, Any] = kept.found.setdefault("leaks", {})
-    told[role] = merged(told.get(role), close.to_json())
-
-
-def merged(one: dict[str, Any] | None, two: dict[str, Any]) -> dict[str, Any]:
-    """Two records of leaks between the same datasets, by texts and by vectors; a row that both found counts once."""
-    if one is None:
-        return two
-    known = {leak["row"] for leak in one["rows"]}
-    fresh = [leak for leak in two["rows"] if leak["row"] not in known]
-    again = len(two["rows"]) - len(fresh)
-    return {
-        **one, "leaks": one["leaks"] + two["leaks"] - again,
-        "counts": {**one["counts"], **{k: v - again for k, v in two["counts"].items()}},
-        "rows": [*one["rows"], *fresh], "more": one["more"] + two["more"],
-    }  # fmt: skip
+    kept.leaks[role] = kept.leaks[role].joined(close) if role in kept.leaks else close
 
 
 def _keep_nearest(kept: _Screen, wanted: Domains, vectors: Mapping[str, Floats], progress: Progress) -> None:
@@ -340,8 +336,8 @@ def _keep_nearest(kept: _Screen, wanted: Domains, vectors: Mapping[str, Floats],
     kept.out(
         rows[out].tolist(), lambda _: f"outside the {wanted.nearest} groups of {wanted.column} nearest to the target"
     )
-    kept.found["domains"] = [
+    kept.domains = [
         {"domain": d, "rows": n, "distance": round(x, 6), "rank": r} for d, n, x, r in found.table()
     ]  # fmt: skip
-    near = ", ".join(f"{d['domain']} ({d['distance']:.3f})" for d in kept.found["domains"][: wanted.nearest])
+    near = ", ".join(f"{d['domain']} ({d['distance']:.3f})" for d in kept.domains[: wanted.nearest])
     kept.notes.append(f"Of {len(labels)} groups of {wanted.column}, kept as nearest to the target: {near}.")

@@ -5,26 +5,22 @@ The command line, the Python API and the page all end here, so the same configur
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from delift_core import constraints, evidence, registry
+from delift_core.choosing import checked_plans, choose, price_of_quota
 from delift_core.config import Budget, RunConfig
-from delift_core.constraints import takeable
 from delift_core.data import open_dataset, place_and_split, refusals
 from delift_core.encoded import coordinates
 from delift_core.errors import ConfigError
-from delift_core.inputs import Inputs
-from delift_core.insight.fairness import price
-from delift_core.insight.fidelity import Fidelity, fidelity
 from delift_core.intake import configure, inspect, manifest_inputs, normal
 from delift_core.measure import multishot, row_scores, utilities, write
 from delift_core.nearcopies import THRESHOLD, CopySet, NearCopies, expected_seconds, find_near_copies
@@ -37,11 +33,8 @@ from delift_core.runs import export as exporting
 from delift_core.runs.jobs import working
 from delift_core.sources import add_dataset, find_dataset, restore
 from delift_core.types import (
-    Describing,
-    Evidence,
     Floats,
     Indices,
-    Limit,
     Progress,
     Selection,
     Utility,
@@ -56,9 +49,6 @@ __all__ = [
     "summary_of", "utilities", "work", "write",
 ]  # fmt: skip
 
-TRIES = 4  # numbers of rows that are tried for a quota under a token budget
-FILLED = 0.97  # share of a token budget that counts as used up
-FULL_ORDER_ROWS = 100_000  # up to here all rows are put in order, so that every smaller budget is a slice
 LONGEST_NAME = 255  # bytes of a file name that file systems take
 _FORMATS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 
@@ -167,120 +157,20 @@ def _compute(ws: Workspace, config: RunConfig, progress: Progress, command: Sequ
     with _timed(timings, "constraints by vectors"):
         rules = constraints.resolve(inputs, screened, limit, candidate_tokens, found.vectors, ws.blocks, progress)
     with _timed(timings, "select"):
-        selection, k, told, limit = _choose(inputs, found.evidence, rules, progress)
-        told += _price(inputs, found.evidence, limit, selection, k, progress)
+        selection, k, told, limit = choose(inputs, found.evidence, rules, progress)
+        told += price_of_quota(inputs, found.evidence, limit, selection, k, progress)
     with _timed(timings, "check the plan"):
-        judged = _fidelity(inputs, found, selection, k, limit, progress) if found.planned else {}
+        judged = checked_plans(inputs, found, selection, k, limit, progress) if found.planned else {}
     record = manifest.build(
         config, selection, k, ids=inputs.pool.ids, inputs=manifest_inputs(ws, inputs.datasets),
         models=[m for m in found.models if m.kind != "encoder"],
         encoder=next((m for m in found.models if m.kind == "encoder"), None),
         notes=[*found.notes, *rules.notes],
         subset_notes=(*told, *(f"{part}: {j.sentence}" for part, j in judged.items())),
-        fidelity={part: j.to_json() for part, j in judged.items()}, constraints=rules.found, timings=timings,
+        fidelity={part: j.to_json() for part, j in judged.items()}, constraints=rules.to_json(), timings=timings,
         command=command,
     )  # fmt: skip
     return _Computed(selection, k, record, inputs.pool.ids, tokens, found.raw, rules.left_out)
-
-
-def _choose(
-    inputs: Inputs, found: Evidence, resolved: constraints.Resolved, progress: Progress
-) -> tuple[Selection, int, tuple[str, ...], Limit]:
-    """The picks, how many of them the budget keeps, what is to be said of just those, and the limit in the end.
-
-    Where the order is nested, all rows are put in order.  Where a quota counts rows and the budget counts tokens, the
-    number of rows is found by trying.
-    """
-    limit = resolved.limit
-    objective, n, rules, seed = inputs.objective, len(found), limit.rules, inputs.config.seed
-    quota = rules is not None and rules.group is not None  # may be used up before all rows are in order
-    whole = objective.nested and limit.tokens is None and n <= FULL_ORDER_ROWS and not quota
-    asked = replace(limit, rows=max(limit.rows, takeable(rules, n))) if whole else limit
-    selection = objective.select(found, asked, seed=seed, progress=progress)
-    told: tuple[str, ...] = ()
-    if limit.tokens is not None and rules is not None and rules.shares:
-        selection, limit, told = _filled(inputs, found, resolved, selection, progress)
-    k = min(limit.rows, len(selection))
-    if k < n and isinstance(objective, Describing):
-        told += objective.describe(found, selection.order[:k], seed=seed, progress=progress)
-    return selection, k, told, limit
-
-
-def _filled(
-    inputs: Inputs, found: Evidence, resolved: constraints.Resolved, first: Selection, progress: Progress
-) -> tuple[Selection, Limit, tuple[str, ...]]:
-    """The picks under a quota of shares whose number of rows uses a token budget best, of a few that are tried."""
-    limit, tokens = resolved.limit, dict(zip(found.candidates.tolist(), found.tokens.tolist(), strict=True))
-    assert limit.tokens is not None
-    assert limit.rules is not None
-
-    def spent(selection: Selection) -> int:
-        return sum(tokens[row] for row in selection.order.tolist())
-
-    best, held = first, limit
-    for _ in range(TRIES):
-        rows = math.ceil(len(best) * limit.tokens / max(1, spent(best)))
-        if rows <= len(best) or spent(best) >= FILLED * limit.tokens:
-            break
-        try:
-            rules, _ = constraints.with_quota(
-                limit.rules, inputs.config.quota, resolved.values, limit, found.tokens, rows
-            )
-            tried = replace(limit, rules=rules)
-            other = inputs.objective.select(found, tried, seed=inputs.config.seed, progress=progress)
-        except ConfigError:  # so many rows do not fit: what was found before stands
-            break
-        if spent(other) <= spent(best):
-            break
-        best, held = other, tried
-    told = (
-        f"A quota counts rows and this budget counts tokens: {len(best)} rows in the quota's shares take "
-        f"{spent(best):,} of {limit.tokens:,} tokens."
-    )
-    return best, held, (told,)
-
-
-def _price(
-    inputs: Inputs,
-    found: Evidence,
-    limit: Limit,
-    selection: Selection,
-    k: int,
-    progress: Progress,
-) -> tuple[str, ...]:
-    """What a quota costs: the value of the picks beside that of the picks without it, all else the same."""
-    held = limit.rules
-    if held is None or held.group is None or not k or not selection.full_value:
-        return ()
-    without = replace(limit, rules=replace(held, group=None, at_least=None, at_most=None, names=(), shares=False))
-    other = inputs.objective.select(found, without, seed=inputs.config.seed, progress=progress)
-    bound = selection.head(k) if selection.nested else selection
-    free_picks = other.head(min(limit.rows, len(other))) if other.nested else other
-    return (f"{inputs.config.quota}. {price(free_picks, bound).sentence}",)
-
-
-def _fidelity(
-    inputs: Inputs,
-    found: evidence.Gathered,
-    selection: Selection,
-    k: int,
-    limit: Limit,
-    progress: Progress,
-) -> dict[str, Fidelity]:
-    """What the checked rows of each pair plan say of it, and of the first `k` picks."""
-    seed, judged = inputs.config.seed, {}
-    for part, planned in found.planned.items():
-        picks = reference = None
-        if part != "existing":  # those are no rows to pick from
-            known = evidence.better_informed(inputs, found, part)
-            other = inputs.objective.select(known, limit, seed=seed, progress=progress)
-            picks, reference = (np.searchsorted(known.candidates, o.order[:k]) for o in (selection, other))
-        rows, columns = planned.l2.shape
-        judged[part] = fidelity(
-            planned.check.exact, planned.check.told, planned.check.scored, plan=inputs.config.pairs,
-            pairs=planned.pairs, share=planned.pairs / (rows * columns), picks=picks, reference=reference, seed=seed,
-        )  # fmt: skip
-    return judged
 
 
 def summary_of(done: Run, points: int = 60) -> dict[str, Any]:

@@ -92,6 +92,16 @@ def test_held_out_rows_and_what_is_like_them_are_left_out(ws: Workspace, pool: P
     assert pipeline.replay(ws, run.folder / "manifest.json").same
 
 
+def test_a_row_that_texts_and_vectors_both_find_counts_once(ws: Workspace, tmp_path: Path) -> None:
+    rows = small.rows(140)
+    pool = small.write(tmp_path / "large.jsonl", rows)
+    holdout = small.write(tmp_path / "test.jsonl", rows[:120])  # more than a record lists
+    found = do(ws, pool, method="random", budget="5", holdout=holdout, guard="exact,0.9999")
+    record = found.manifest["constraints"]["leaks"]["holdout"]
+    assert record["leaks"] == sum(record["counts"].values()) >= 120 and record["counts"]["exact"] == 120
+    assert record["more"] == record["leaks"] - len(record["rows"])
+
+
 def test_the_next_rows_are_picked_from_those_that_an_earlier_run_left(ws: Workspace, pool: Path) -> None:
     first = do(ws, pool, budget="10")
     then = do(ws, pool, method="delift-se-continual", existing=first.folder / "manifest.json", budget="20")

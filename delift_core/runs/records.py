@@ -11,7 +11,7 @@ from delift_core.config import RunConfig
 from delift_core.runs import processes
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
-JobKind = Literal["run", "map", "multishot"]
+JobKind = Literal["run", "map", "multishot", "stability"]
 FINAL: frozenset[str] = frozenset({"done", "failed", "cancelled", "interrupted"})
 SILENT_SECONDS = 60.0  # a worker on another machine that said nothing for so long counts as dead
 

@@ -9,6 +9,9 @@ index counts from the end, and the loop is not vectorised (17 times slower).  Va
 Every function that another one calls stands in this file, because a cached kernel does not notice a change elsewhere.
 So does the rule book, which all three ways (`advance`, `advance_sampled`, `walk`) follow.
 
+Reading dense columns again and again is what a search takes its time for, so `rest` holds of each column the entries
+that still add to the coverage, once they are few.  Coverage never falls, so an entry that is left out stays out.
+
 `state` (4,) carries a search from one call to the next: the live columns, the picks taken, the tokens left and the
 parked columns.  `heap` (C,) holds the live columns in front, and behind them the parked ones: those that may be taken
 only when no room is kept for minimums any more.
@@ -32,6 +35,7 @@ FAST = {"reassoc", "nsz"}
 
 FREE, LATER, OUT = 0, 1, 2  # what the rules say of a column: take it, not while room is kept, never
 DONE, NOTHING_GAINS, LIFTED = 0, 1, 2  # why a call came back
+FEW = 8  # a column's rest is kept apart once it is at most this part of its rows
 
 
 class Ruling(NamedTuple):
@@ -52,12 +56,34 @@ class Ruling(NamedTuple):
     unmet: Indices  # (1,) picks that the minimums still ask for, as far as there are rows for them
 
 
+class Rest(NamedTuple):
+    """What is left of dense columns above the coverage.  Empty arrays for sparse ones, which are short as they are."""
+
+    index: NDArray[np.uint32]  # (C * (R // FEW),) rows; each column has its own place
+    value: NDArray[np.float32]  # as many
+    begin: Indices  # (C,) where a column's rest begins; -1: not kept apart yet
+    count: Indices  # (C,)
+    due: Indices  # (C,) picks from which on it is worth looking again what is left
+
+
 def compiled(function: F) -> F:
     """Compile with an on-disk cache, or without one where no cache folder can be written."""
     try:
         return cast("F", numba.njit(cache=True, nogil=True, fastmath=FAST)(function))
     except RuntimeError:  # numba: "no locator available": package and home folder are both read-only
         return cast("F", numba.njit(nogil=True, fastmath=FAST)(function))
+
+
+@compiled
+def turn(values, columns):
+    """Write `values` (R, C), row by row in memory, to `columns` (C, R), in squares that fit the cache."""
+    square = 32
+    for i in range(0, values.shape[0], square):
+        last = min(i + square, values.shape[0])
+        for j in range(0, values.shape[1], square):
+            for c in range(j, min(j + square, values.shape[1])):
+                for r in range(i, last):
+                    columns[c, r] = values[r, c]
 
 
 @compiled
@@ -92,10 +118,75 @@ def column_gain(j, data, indices, indptr, covered, cap, weight):
 
 
 @compiled
-def all_gains(columns, data, indices, indptr, covered, cap, weight, out):
+def _pack(j, data, covered, cap, rest):
+    """Keep the rest of column j apart if it is short."""
+    column, slot, kept = data[j], data.shape[1] // FEW, np.uint64(0)
+    index, value = np.empty(column.shape[0], np.uint32), np.empty(column.shape[0], np.float32)
+    for i in range(column.shape[0]):
+        v = column[i]
+        if cap is not None:
+            v = min(v, cap[i])
+        index[kept] = i
+        value[kept] = v
+        kept += np.uint64(v > covered[i])
+    if kept <= slot:
+        rest.begin[j] = j * slot
+        rest.count[j] = np.int64(kept)
+        rest.index[j * slot : j * slot + np.int64(kept)] = index[:kept]
+        rest.value[j * slot : j * slot + np.int64(kept)] = value[:kept]
+
+
+@compiled
+def _shrink(j, covered, rest):
+    """Drop what no longer adds to the coverage from the rest of column j."""
+    b, n, kept = rest.begin[j], rest.count[j], np.uint64(0)
+    index, value = rest.index[b : b + n], rest.value[b : b + n]
+    for p in range(index.shape[0]):
+        i = index[p]
+        v = value[p]
+        index[kept] = i
+        value[kept] = v
+        kept += np.uint64(v > covered[i])
+    rest.count[j] = np.int64(kept)
+
+
+@compiled
+def _rest_gain(j, covered, weight, rest):
+    """What column j would add, by its rest."""
+    b, n = rest.begin[j], rest.count[j]
+    index, value = rest.index[b : b + n], rest.value[b : b + n]
+    total = 0.0
+    for p in range(index.shape[0]):
+        i = index[p]
+        d = value[p] - covered[i]
+        if weight is not None:
+            g = np.float64(d) * weight[i]
+            total += g if d > 0 else 0.0
+        else:
+            total += np.float64(d) if d > 0 else 0.0
+    return total
+
+
+@compiled
+def gain_now(j, data, indices, indptr, covered, cap, weight, rest, taken):
+    """`column_gain` by the rest of column j, which is brought up to date when it is due."""
+    if data.ndim == 2:
+        if taken >= rest.due[j]:
+            if rest.begin[j] >= 0:
+                _shrink(j, covered, rest)
+            else:
+                _pack(j, data, covered, cap, rest)
+            rest.due[j] = max(FEW, 2 * taken)
+        if rest.begin[j] >= 0:
+            return _rest_gain(j, covered, weight, rest)
+    return column_gain(j, data, indices, indptr, covered, cap, weight)
+
+
+@compiled
+def all_gains(columns, data, indices, indptr, covered, cap, weight, rest, taken, out):
     """Write the gain of each of the given columns to `out` (C,)."""
     for j in columns:
-        out[j] = column_gain(j, data, indices, indptr, covered, cap, weight)
+        out[j] = gain_now(j, data, indices, indptr, covered, cap, weight, rest, taken)
 
 
 @compiled
@@ -209,7 +300,7 @@ def take_given(given, data, indices, indptr, covered, cap, weight, bonus, size, 
 
 @compiled
 def advance(
-    data, indices, indptr, covered, cap, weight, bonus, size, rate,
+    data, indices, indptr, covered, cap, weight, rest, bonus, size, rate,
     heap, key, stamp, gains, ruling, picks, won, state, rows, until, first_minimums, positive, pause,
 ):  # fmt: skip
     """Lazy greedy: go on picking until `until` picks are taken or nothing is left; says why it came back.
@@ -244,7 +335,7 @@ def advance(
         standing = _standing(j, kept, ruling) if size[j] <= room else OUT
         if standing == FREE:
             if stamp[j] != taken:
-                gains[j] = column_gain(j, data, indices, indptr, covered, cap, weight) + bonus[j]
+                gains[j] = gain_now(j, data, indices, indptr, covered, cap, weight, rest, taken) + bonus[j]
                 key[j] = gains[j] / rate[j]
                 stamp[j] = taken
                 _sink(heap, live, key, j, 0)
@@ -284,7 +375,7 @@ def _below(n, random):
 
 @compiled
 def advance_sampled(
-    data, indices, indptr, covered, cap, weight, bonus, size, rate,
+    data, indices, indptr, covered, cap, weight, rest, bonus, size, rate,
     heap, key, gains, ruling, picks, won, state, rows, until, first_minimums, sample, random,
 ):  # fmt: skip
     """Stochastic greedy: as `advance`, but each pick is the best of `sample` random columns that may be taken.
@@ -327,13 +418,13 @@ def advance_sampled(
             _give_up_minimums(ruling)
             continue
         best = heap[top]  # the highest bound first: few others are then worth a look
-        gains[best] = column_gain(best, data, indices, indptr, covered, cap, weight) + bonus[best]
+        gains[best] = gain_now(best, data, indices, indptr, covered, cap, weight, rest, taken) + bonus[best]
         key[best] = gains[best] / rate[best]
         place = top
         for i in range(drawn):
             j = heap[i]
             if i != top and (key[j] > key[best] or (key[j] == key[best] and j < best)):
-                gains[j] = column_gain(j, data, indices, indptr, covered, cap, weight) + bonus[j]
+                gains[j] = gain_now(j, data, indices, indptr, covered, cap, weight, rest, taken) + bonus[j]
                 key[j] = gains[j] / rate[j]
                 if key[j] > key[best] or (key[j] == key[best] and j < best):
                     best = j

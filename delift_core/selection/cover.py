@@ -6,11 +6,13 @@ f(A) = sum_i w_i [min(cap_i, max(start_i, max_{j in A} s_ij)) - min(cap_i, start
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from delift_core.selection.cores import cores, side_by_side
 from delift_core.types import Doubles, Floats
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class CoverProblem:
     def arrays(self) -> tuple[Any, Any, Any]:
         """The columns as the kernels want them: (data, indices, indptr)."""
         if isinstance(self.values, np.ndarray):
-            return np.asarray(np.ascontiguousarray(self.values.T, np.float32)), None, None
+            return _columns(self.values), None, None
         values = self.values
         indices = np.ascontiguousarray(values.indices)
         unsigned = indices.view(np.uint32 if indices.itemsize == 4 else np.uint64)
@@ -69,6 +71,16 @@ class CoverProblem:
         if self.start is not None:
             covered[:] = self.start
         return np.minimum(covered, self.cap32) if capped and self.cap32 is not None else covered
+
+
+def _columns(values: Floats) -> Floats:
+    """The columns (C, R), one after the other; a matrix that lies row by row is turned in squares."""
+    if not values.flags.c_contiguous or values.flags.f_contiguous or values.dtype != np.float32:
+        return np.asarray(np.ascontiguousarray(values.T, np.float32))
+    columns = np.empty(values.shape[::-1], np.float32)
+    cuts = np.linspace(0, values.shape[1], cores() + 1).astype(int)
+    side_by_side([partial(kernels().turn, values[:, a:b], columns[a:b]) for a, b in pairwise(cuts)])
+    return columns
 
 
 def full_value(problem: CoverProblem) -> float:

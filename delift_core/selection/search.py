@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from delift_core.selection import ruling
+from delift_core.selection.cores import cores, side_by_side
 from delift_core.selection.cover import CoverProblem, kernels
 from delift_core.selection.stochastic import Sampled
 from delift_core.types import Indices, Limit, Progress
 
+SHARED = 4_000_000  # entries from which on cores share the work of looking at all columns
 REPORTS = 50  # how many times a search calls its progress, at least; a cancelled run stops at the next one
 
 
@@ -39,6 +43,7 @@ class Search:
         self.state = np.array([len(self.heap), 0, limit.tokens or 0, 0], np.int64)
         self.beyond: list[tuple[int, int]] = []  # picks (from, to) that were ordered by the gain without the cap
         self.sample = 0
+        self.rest = self._whole()
         pinned = np.empty(0, np.int64) if limit.rules is None else np.ascontiguousarray(limit.rules.pinned, np.int64)
         self.given = len(pinned)
         kernels().take_given(
@@ -50,6 +55,18 @@ class Search:
         else:
             self.sample = sampled.size(len(self.heap), self._expected())
             self.random = sampled.state()
+
+    def _whole(self) -> Any:
+        """A rest of which nothing is known yet; room for a part of every dense column."""
+        rows, columns = self.problem.shape
+        sparse = self.arrays[1] is not None
+        room, kept = (0, 0) if sparse else (columns * (rows // kernels().FEW), columns)
+        # With a head start a first look may already leave little.
+        first = 0 if self.problem.start is not None else kernels().FEW
+        return kernels().Rest(
+            np.empty(room, np.uint32), np.empty(room, np.float32), np.full(kept, -1), np.zeros(kept, np.int64),
+            np.full(kept, first),
+        )  # fmt: skip
 
     def _expected(self) -> float:
         """How many picks the search has still to make, by the mean length under a token budget."""
@@ -69,6 +86,7 @@ class Search:
             unmet=book.unmet.copy(),
         )  # fmt: skip
         other.beyond = []
+        other.rest = other._whole()
         other.rate = np.maximum(self.size, 1).astype(np.float64)
         if self.sampled is None:
             other._heapify(np.sort(other.heap))
@@ -77,9 +95,11 @@ class Search:
         return other
 
     def _order(self) -> None:
-        """Compute the gains of all live columns and make the heap of them."""
+        """Compute the gains of all live columns, on all cores where that pays, and make the heap of them."""
         live = np.sort(self.heap[: self.state[0]])
-        kernels().all_gains(live, *self.arrays, self.covered, self.cap, self.weight, self.gains)
+        given = (*self.arrays, self.covered, self.cap, self.weight, self.rest, int(self.state[1]), self.gains)
+        parts = np.array_split(live, cores() if live.size * self.problem.shape[0] >= SHARED else 1)
+        side_by_side([partial(kernels().all_gains, part, *given) for part in parts])
         self.gains[live] += self.bonus[live]
         self._heapify(live)
 
@@ -97,7 +117,20 @@ class Search:
             if self._advance(progress, sampled=True) == compiled.DONE:
                 return
             self._order()
+        else:
+            self._first_picks(progress)
         while self._advance(progress) == compiled.NOTHING_GAINS and self._beyond(progress) == compiled.LIFTED:
+            self._order()
+
+    def _first_picks(self, progress: Progress) -> None:
+        """The first picks of a large dense problem change nearly every gain, so all are computed anew after each."""
+        if self.arrays[1] is not None or self.problem.shape[0] * self.problem.shape[1] < SHARED:
+            return
+        for _ in range(kernels().FEW):
+            before = int(self.state[1])
+            self._advance(progress, upto=before + 1)
+            if self.state[1] == before or self.state[1] >= self.rows:
+                return
             self._order()
 
     def _beyond(self, progress: Progress) -> int:
@@ -109,31 +142,41 @@ class Search:
         why: int = compiled.NOTHING_GAINS
         if self.cap is not None:
             capped = self.cap, self.covered
+            kept, self.rest = self.rest, self._whole()
             self.cap, self.covered = None, self.problem.covered(capped=False)
             compiled.cover_all(self.picks[:begin], *self.arrays, self.covered, None)
             self._order()
             why = self._advance(progress, pause=pause)
             self.beyond.append((begin, int(self.state[1])))
             self.cap, self.covered = capped
+            self.rest = kept
         if why == compiled.NOTHING_GAINS:
             why = self._advance(progress, positive=False, pause=pause)
         self.won[begin : self.state[1]] = 0.0
         return why
 
-    def _advance(self, progress: Progress, *, sampled: bool = False, positive: bool = True, pause: bool = False) -> int:
-        """Run the kernel in steps, with a report after each."""
+    def _advance(
+        self,
+        progress: Progress,
+        *,
+        sampled: bool = False,
+        positive: bool = True,
+        pause: bool = False,
+        upto: int | None = None,
+    ) -> int:
+        """Run the kernel in steps, with a report after each, until all rows or `upto` of them are picked."""
         compiled, first_minimums = kernels(), self.limit.tokens is not None
-        step = max(1, -(-self.rows // REPORTS))
+        step, last = max(1, -(-self.rows // REPORTS)), self.rows if upto is None else upto
         while True:
             progress("select", int(self.state[1]), self.rows)
-            until = min(self.rows, int(self.state[1]) + step)
-            problem = (*self.arrays, self.covered, self.cap, self.weight, self.bonus, self.size, self.rate)
+            until = min(last, int(self.state[1]) + step)
+            problem = (*self.arrays, self.covered, self.cap, self.weight, self.rest, self.bonus, self.size, self.rate)
             book = (self.gains, self.ruling, self.picks, self.won, self.state, self.rows, until, first_minimums)
             if sampled:
                 why = int(compiled.advance_sampled(*problem, self.heap, self.key, *book, self.sample, self.random))
             else:
                 why = int(compiled.advance(*problem, self.heap, self.key, self.stamp, *book, positive, pause))
-            if why != compiled.DONE or self.state[1] < until or until == self.rows:
+            if why != compiled.DONE or self.state[1] < until or until == last:
                 progress("select", int(self.state[1]), self.rows)
                 return why
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from delift_core.errors import Cancelled
+from delift_core.selection import search
+from delift_core.selection.cores import side_by_side
 from delift_core.selection.facility import CoverProblem, full_value, solve
 from delift_core.selection.stochastic import Sampled
 from delift_core.types import Limit
@@ -269,3 +272,39 @@ def test_the_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch: p
         return 2 * x
 
     assert _kernels.compiled(double)(2.0) == 4.0
+
+
+@pytest.mark.parametrize("parts", [(), ("start",), ("cap",), ("weight", "bonus"), ("start", "cap", "weight", "bonus")])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_dense_problem_shares_its_work_and_picks_the_same(
+    monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...], order: Any
+) -> None:
+    problem = random_problem(300, 170, 5, **dict.fromkeys(parts, True))
+    plain = solve(as_sparse(problem), Limit(170))  # sparse columns are always read whole, on one core
+    monkeypatch.setattr(search, "SHARED", 1)
+    monkeypatch.setattr(search, "cores", lambda: 3)
+    shared = solve(replace(problem, values=np.asarray(problem.values, order=order)), Limit(170))
+    assert shared.picks[: plain.useful].tolist() == plain.picks[: plain.useful].tolist()
+    assert shared.value == pytest.approx(plain.value, rel=1e-12)
+    assert shared.full_value == pytest.approx(plain.full_value, rel=1e-12)
+
+
+@pytest.mark.parametrize("entries", [[0.0], [0.5], [0.0, 0.25, 1.0]])
+def test_copies_of_columns_that_are_read_in_part_go_by_their_position(entries: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    half = np.concatenate([rng.random((400, 60), np.float32), rng.choice(entries, (400, 5)).astype(np.float32)], axis=1)
+    cover = solve(CoverProblem(np.tile(half, 2)), Limit(130))
+    once = solve(CoverProblem(half), Limit(65))
+    assert cover.picks[: once.useful].tolist() == once.picks[: once.useful].tolist()
+    assert cover.gains[once.useful :] == pytest.approx(np.zeros(130 - once.useful))
+
+
+def test_the_first_error_of_work_on_several_cores_is_raised() -> None:
+    done: list[int] = []
+
+    def fails() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        side_by_side([lambda: done.append(1), fails, lambda: done.append(2)])
+    assert sorted(done) == [1, 2]

@@ -4,7 +4,7 @@ python -m benchmarks.greedy [--rows 6000] [--repeats 5] [--json]
 
 All figures are medians of repeats that are taken in turns, so that a busy moment does not fall on one side only:
 
-dense_vs_submodlib  seconds of submodlib's LazyGreedy over ours, same matrix, k = 30 %; each has the matrix as it holds it
+dense_vs_submodlib  seconds of submodlib's LazyGreedy over ours, same matrix, k = 30 %; as each holds it
                     (a run's evidence lies column by column, submodlib's is copied into C++ before the clock starts)
 turned_vs_submodlib the same, ours given a matrix that lies row by row; value_diff: relative, of f
 dense_vs_apricot    seconds of apricot's lazy greedy over ours; apricot is no requirement of the project: install it

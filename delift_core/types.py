@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -24,6 +25,7 @@ Kind = Literal["l2", "pmi", "cosine"]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
+_FROM_PICK = re.compile(r"From pick (\d+) on: ")
 
 
 class Progress(Protocol):
@@ -342,6 +344,17 @@ class Identity:
     parameters: int = 0
     device: str = "cpu"
     dtype: str = "float32"
+
+
+def from_pick(pick: int, told: str) -> str:
+    """A note that holds for the picks from number `pick` (counted from 1) on."""
+    return f"From pick {pick} on: {told}"
+
+
+def concerns(note: str, k: int) -> bool:
+    """False for a note of `from_pick` that says something of later picks than the first `k`."""
+    found = _FROM_PICK.match(note)
+    return found is None or int(found[1]) <= k
 
 
 class Objective(Protocol):

@@ -20,7 +20,7 @@ from delift_core.runs.manifest import Input
 from delift_core.runs.manifest import read as read_manifest
 from delift_core.runs.manifest import summary as summary_of
 from delift_core.runs.workspace import Workspace
-from delift_core.types import Floats, Indices, Kind, Selection, Utility
+from delift_core.types import Floats, Indices, Kind, Selection, Utility, concerns
 
 Part = Literal["pool", "target", "existing"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -132,7 +132,11 @@ class Run:
     @property
     def notes(self) -> list[str]:
         """What a reader must know of the run and of its subset."""
-        return [*self.manifest["notes"], *self.manifest.get("subset_notes", ())]
+        return [*self.notes_at(self.k), *self.manifest.get("subset_notes", ())]
+
+    def notes_at(self, k: int) -> list[str]:
+        """What a reader must know of the run and of its first `k` picks, whatever its own budget."""
+        return [note for note in self.manifest["notes"] if concerns(note, k)]
 
     @property
     def fidelity(self) -> Mapping[str, Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from delift_core.selection import ruling
 from delift_core.selection.limits import shortfall
 from delift_core.selection.ranked import nested_under
 from delift_core.selection.room import Room
-from delift_core.types import Evidence, Limit, Progress, Selection, no_progress
+from delift_core.types import Evidence, Limit, Progress, Selection, from_pick, no_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,5 +174,5 @@ def _what_happened(picks: list[int], gains: list[float], evidence: Evidence, lim
     if falls is not None:
         notes += (f"Pick {falls + 1} is the first that lowers f; picks go on to the budget all the same.",)
     if still < len(gains) - 1:
-        notes += (f"From pick {still + 1} on: no row that is left adds anything; taken in the order of the pool.",)
+        notes += (from_pick(still + 1, "no row that is left adds anything; taken in the order of the pool."),)
     return notes + shortfall(np.array(picks, np.int64), evidence.tokens, limit)

@@ -16,7 +16,18 @@ import numpy as np
 from delift_core.errors import ConfigError
 from delift_core.selection.facility import Cover, CoverProblem, solve
 from delift_core.selection.stochastic import Sampled
-from delift_core.types import Doubles, Evidence, Floats, Limit, Progress, Scores, Selection, Utility, no_progress
+from delift_core.types import (
+    Doubles,
+    Evidence,
+    Floats,
+    Limit,
+    Progress,
+    Scores,
+    Selection,
+    Utility,
+    from_pick,
+    no_progress,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +236,7 @@ def _percentiles(scores: Scores) -> Doubles:
 
 
 def _tail(cover: Cover, text: str) -> str:
-    return f"From pick {cover.useful + 1} on: {text}."
+    return from_pick(cover.useful + 1, f"{text}.")
 
 
 def _part(utility: Utility | None, name: str) -> Utility:

@@ -12,7 +12,18 @@ from delift_core.selection.limits import shortfall
 from delift_core.selection.ranked import nested_under
 from delift_core.selection.room import Room
 from delift_core.selection.turns import NOBODY, take_turns
-from delift_core.types import Doubles, Evidence, Floats, Indices, Limit, Progress, Selection, Utility, no_progress
+from delift_core.types import (
+    Doubles,
+    Evidence,
+    Floats,
+    Indices,
+    Limit,
+    Progress,
+    Selection,
+    Utility,
+    from_pick,
+    no_progress,
+)
 
 HELD = 1 << 25  # positions that all target rows hold ready together, at most
 FIRST = 64  # positions that a target row holds ready at first, at least
@@ -52,7 +63,7 @@ class RoundRobin:
         rest = np.flatnonzero(who[pinned:] == NOBODY)
         if len(rest):
             told = "a row that helps no target row, taken in the order of the pool"
-            notes = (*notes, f"From pick {pinned + rest[0] + 1} on: {told}.")
+            notes = (*notes, from_pick(pinned + rest[0] + 1, f"{told}."))
         return Selection(evidence.candidates[picks], gains, np.cumsum(gains), 0.0, nested_under(limit), notes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from delift_core.neighbours import nearest
 from delift_core.selection.ranked import cut
 from delift_core.selection.vectors import pool_and_target_vectors
-from delift_core.types import Doubles, Evidence, Floats, Indices, Limit, Progress, Selection, no_progress
+from delift_core.types import Doubles, Evidence, Floats, Indices, Limit, Progress, Selection, from_pick, no_progress
 
 COST_SCALE = 5.0  # C of the paper, as the authors' code sets it
 HELD = 1 << 26  # numbers that one block of the neighbour search holds, about
@@ -159,7 +159,7 @@ def _by_mass(evidence: Evidence, mass: Doubles, limit: Limit, notes: tuple[str, 
     found = cut(evidence, ranking, mass, limit, full=float(mass.sum()), notes=notes)
     empty = np.flatnonzero(found.gains == 0)
     if len(empty):
-        told = f"From pick {empty[0] + 1} on: no neighbour of a target row, taken by distance; raise neighbours."
+        told = from_pick(empty[0] + 1, "no neighbour of a target row, taken by distance; raise neighbours.")
         found = replace(found, notes=(*found.notes, told))
     progress("select", len(found), len(found))
     return found

@@ -18,7 +18,7 @@ from delift_core.errors import WorkspaceError
 from delift_core.runs.cut import manifest_at
 from delift_core.runs.run import Run, read_utility, write_utility
 from delift_core.runs.workspace import Workspace
-from delift_core.types import Dataset, Selection, Utility
+from delift_core.types import Dataset, Selection, Utility, from_pick
 
 from .conftest import finish, leftovers
 
@@ -214,3 +214,9 @@ def test_the_files_of_a_run_are_readable_by_other_programs(done: Run) -> None:
         "pool.l2.npy", "pool.l2.helped.npy", "pool.l2.candidates.npy", "pool.l2.baseline.npy",
         "pool.pmi.npy", "pool.pmi.helped.npy", "pool.pmi.candidates.npy",
     }  # fmt: skip
+
+
+def test_a_note_about_later_picks_is_no_note_of_a_smaller_subset(done: Run) -> None:
+    later, always = from_pick(3, "no row that is left adds anything."), "From the target."
+    run = replace(done, manifest={**done.manifest, "notes": [later, always]})
+    assert [run.notes_at(k) for k in (2, 3, 4)] == [[always], [later, always], [later, always]]

@@ -59,10 +59,10 @@ class Ruling(NamedTuple):
 class Rest(NamedTuple):
     """What is left of dense columns above the coverage.  Empty arrays for sparse ones, which are short as they are."""
 
-    index: NDArray[np.uint32]  # (C * (R // FEW),) rows; each column has its own place
+    where: NDArray[np.uint32]  # (C * (R // FEW),) rows; each column has its own place
     value: NDArray[np.float32]  # as many
     begin: Indices  # (C,) where a column's rest begins; -1: not kept apart yet
-    count: Indices  # (C,)
+    length: Indices  # (C,)
     due: Indices  # (C,) picks from which on it is worth looking again what is left
 
 
@@ -131,30 +131,30 @@ def _pack(j, data, covered, cap, rest):
         kept += np.uint64(v > covered[i])
     if kept <= slot:
         rest.begin[j] = j * slot
-        rest.count[j] = np.int64(kept)
-        rest.index[j * slot : j * slot + np.int64(kept)] = index[:kept]
+        rest.length[j] = np.int64(kept)
+        rest.where[j * slot : j * slot + np.int64(kept)] = index[:kept]
         rest.value[j * slot : j * slot + np.int64(kept)] = value[:kept]
 
 
 @compiled
 def _shrink(j, covered, rest):
     """Drop what no longer adds to the coverage from the rest of column j."""
-    b, n, kept = rest.begin[j], rest.count[j], np.uint64(0)
-    index, value = rest.index[b : b + n], rest.value[b : b + n]
+    b, n, kept = rest.begin[j], rest.length[j], np.uint64(0)
+    index, value = rest.where[b : b + n], rest.value[b : b + n]
     for p in range(index.shape[0]):
         i = index[p]
         v = value[p]
         index[kept] = i
         value[kept] = v
         kept += np.uint64(v > covered[i])
-    rest.count[j] = np.int64(kept)
+    rest.length[j] = np.int64(kept)
 
 
 @compiled
 def _rest_gain(j, covered, weight, rest):
     """What column j would add, by its rest."""
-    b, n = rest.begin[j], rest.count[j]
-    index, value = rest.index[b : b + n], rest.value[b : b + n]
+    b, n = rest.begin[j], rest.length[j]
+    index, value = rest.where[b : b + n], rest.value[b : b + n]
     total = 0.0
     for p in range(index.shape[0]):
         i = index[p]

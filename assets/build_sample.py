@@ -1,6 +1,6 @@
 """Rebuild the sample under assets/sample: about 2,000 real rows, a small target, and one finished run over them.
 
-    python -m assets.build_sample [--data DIR] [--rows-only]
+    python -m assets.build_sample [--data DIR] [--rows-only] [--blocks-only]
 
 The rows come from the folder with real instruction data beside the project (see its README for the sources); the run is
 `delift-task` with the built-in model, so that the map, the heatmap and the export have something to show at once.
@@ -14,14 +14,22 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from delift_core import pipeline
-from delift_core.runs import Workspace
+from delift_core.encoded import causal_model
+from delift_core.evidence import sides_of
+from delift_core.preflight import checked
+from delift_core.runs import Run, Workspace
+from delift_core.runs.blocks import DiskStore
 from delift_core.sample import FOLDER as SAMPLE
+from delift_core.sample import install
+from delift_core.scoring.job import Job
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 1200  # characters of prompt and response together: scoring the sample must stay a matter of minutes
@@ -123,6 +131,31 @@ def write_licences(path: Path) -> None:
     )
 
 
+def keep_blocks(ws: Workspace, run: Run, store: DiskStore) -> None:
+    """Write the scored pairs of the run as blocks, so that a run with other picks of the sample scores nothing anew."""
+    inputs = checked(ws, run.config)
+    helped, candidates = sides_of(inputs, "target")
+    l2, pmi = run.utility("target", "l2"), run.utility("target", "pmi")
+    job = inputs.scorer.job(helped, candidates, causal_model(run.config.model))
+    lengths = np.array([len(e.prompt) + len(e.response) for e in examples_of(job)])
+    for first, last, tile in job.tiles:
+        alone = {"d": l2.baseline[first:last], "l": pmi.baseline[first:last]}
+        store.put(tile.key(None), alone)
+        room = tile.layout.classes[-1][0]
+        for a, b in tile.spans:
+            block = {
+                "d": alone["d"][:, None] - l2.values[first:last, a:b],
+                "l": alone["l"][:, None] + pmi.values[first:last, a:b],
+                "cut": lengths[a:b] > room,
+            }
+            store.put(tile.key((a, b)), block)
+
+
+def examples_of(job: Job) -> Sequence[Any]:
+    """The candidates of a job as examples."""
+    return job.template.examples(job.candidates.prompts, job.candidates.responses)
+
+
 def forget_the_machine(path: Path) -> None:
     """Name the inputs by their place in the project; the manifest's hash leaves places out."""
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -131,13 +164,25 @@ def forget_the_machine(path: Path) -> None:
     path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
+def write_blocks(ws: Workspace, run: Run) -> None:
+    """Replace the blocks of the sample."""
+    shutil.rmtree(SAMPLE / "blocks", ignore_errors=True)
+    keep_blocks(ws, run, DiskStore(SAMPLE / "blocks"))
+
+
 def main() -> None:
     """Write the rows, run the method over them, and keep the finished run beside them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder with the real data")
     parser.add_argument("--rows-only", action="store_true", help="write pool, target and licences, without the run")
+    parser.add_argument("--blocks-only", action="store_true", help="write the blocks of the run that is there")
     arguments = parser.parse_args()
     SAMPLE.mkdir(parents=True, exist_ok=True)
+    if arguments.blocks_only:
+        with tempfile.TemporaryDirectory() as folder:
+            ws = Workspace(Path(folder))
+            write_blocks(ws, Run.open(ws, install(ws)))
+        return
     pool, target = choose_rows(arguments.data)
     write_rows(SAMPLE / "pool.jsonl", pool)
     write_rows(SAMPLE / "target.jsonl", target)
@@ -154,6 +199,7 @@ def main() -> None:
         shutil.rmtree(SAMPLE / "run", ignore_errors=True)
         shutil.copytree(ws.run_folder(done.id), SAMPLE / "run", ignore=shutil.ignore_patterns("log*.txt"))
         forget_the_machine(SAMPLE / "run" / "manifest.json")
+        write_blocks(ws, done)
         print(f"run {done.id}: {done.k} rows, {done.selection.head(done.k).share:.1%} of the value of the whole pool")
 
 

@@ -146,6 +146,25 @@ def _multishot(args: argparse.Namespace) -> dict[str, Any]:
     return {"run": args.id, **found, "text": "\n".join([*lines, *found["notes"]])}
 
 
+def _tokens(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core.review import token_detail
+
+    record = token_detail.by_id(flags.workspace(args), args.id, args.row, args.example, args.part)
+    return {**record, "text": token_detail.as_text(record)}
+
+
+def _stability(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core.review import stability
+
+    bar, ws = Bar(), flags.workspace(args)
+    found = stability.measure(ws, args.id, replicates=args.replicates, progress=bar)
+    bar.close()
+    measured = stability.read(ws, args.id)
+    assert measured is not None
+    lines = [f"{name}: {told.sentence}" for name, told in measured.sources.items()]
+    return {**found, "text": "\n".join([*lines, *found["notes"]])}
+
+
 def _submit(args: argparse.Namespace) -> dict[str, Any]:
     from delift_core import pipeline
     from delift_core.runs import jobs
@@ -236,6 +255,37 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     return {"runs": args.runs, **found.to_json(), "text": "\n".join(found.sentences)}
 
 
+def _why(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core.review import explaining
+
+    opened = explaining.Explainer.open(flags.workspace(args), args.id)
+    found = opened.explain(opened.find(args.row), args.k)
+    return {"run": args.id, **found.to_json(), "text": explaining.as_text(found).rstrip()}
+
+
+def _export(args: argparse.Namespace) -> dict[str, Any]:
+    from delift_core.runs import Run
+    from delift_core.sharing import exporting, html_report
+
+    if not (args.out or args.report):
+        raise ConfigError("Say what to write: --out FILE, --report FILE.html, or both.")
+    ws = flags.workspace(args)
+    run = Run.open(ws, args.id)
+    sources = exporting.sources_of(run)
+    exporting.check_out(args.report, None, sources, endings=html_report.ENDINGS)
+    answer: dict[str, Any] = {"run": run.id, "k": run.k if args.k is None else args.k}
+    if args.out or args.rejected:
+        exporting.check_out(args.out, args.rejected, sources, endings=exporting.endings_of(args.format))
+        made = exporting.export_run(ws, run, args.out, format=args.format, k=args.k, rejected=args.rejected)
+        answer |= {
+            "out": args.out, "records": made.records, "bytes": made.bytes, "sha256": made.sha256,
+            "rejected": made.rejected, "notes": list(made.notes),
+        }  # fmt: skip
+    if args.report:
+        answer |= {"report": args.report, "report_bytes": html_report.write(ws, run, args.report, args.k)}
+    return answer
+
+
 def _methods(args: argparse.Namespace) -> dict[str, Any]:
     from delift_core import registry
 
@@ -280,12 +330,24 @@ COMMANDS: dict[str, tuple[Command, str, tuple[Callable[[argparse.ArgumentParser]
         "show a run's best helpers together, and say how far pairs are from sets",
         (flags.multishot_arguments,),
     ),
+    "stability": (
+        _stability,
+        "choose a finished run again under other conditions, and say how far the rows stay the same",
+        (flags.stability_arguments,),
+    ),
+    "tokens": (_tokens, "show token by token where an example helped a row", (flags.tokens_arguments,)),
     "submit": (_submit, "the same as select, in the background", (flags.choice_arguments,)),
     "run": (_run, "do the work of a submitted run (resumes where it stopped)", (flags.id_argument,)),
     "map": (_map, "draw the map of a finished run", (flags.id_argument,)),
     "runs": (_runs, "list the runs of the workspace", (flags.runs_arguments,)),
     "report": (_report, "say group by group whom a run's subset serves", (flags.report_arguments,)),
     "compare": (_compare, "set two to four runs side by side", (flags.compare_arguments,)),
+    "why": (_why, "say why a row was chosen, or why not", (flags.why_arguments,)),
+    "export": (
+        _export,
+        "write a finished run's subset in any format, or a report of it",
+        (flags.export_arguments,),
+    ),
     "replay": (_replay, "repeat a run from its manifest and compare the ids", (flags.replay_arguments,)),
     "methods": (_methods, "list the methods, with what each needs and costs", ()),
     "doctor": (_doctor, "say what is installed, what is missing and how to get it", ()),

@@ -178,6 +178,42 @@ def multishot_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--rows", type=int, default=50, help="helped rows to measure, drawn at random (default: 50)")
 
 
+def tokens_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which run, which helped row, which example."""
+    id_argument(sub)
+    sub.add_argument("--row", required=True, metavar="ID", help="id of the helped row")
+    sub.add_argument("--example", required=True, metavar="ID", help="id of the row that is shown as the example")
+    sub.add_argument("--part", choices=("pool", "target", "existing"), help="which pairs (default: target, else pool)")
+
+
+def stability_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which run, how many replicates."""
+    id_argument(sub)
+    sub.add_argument("--replicates", type=int, default=20, help="bootstrap replicates, at least 2 (default: 20)")
+
+
+def why_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which run, which row, which budget."""
+    id_argument(sub)
+    sub.add_argument("--row", required=True, metavar="ID", help="id of the row")
+    sub.add_argument("--k", type=int, metavar="ROWS", help="at this budget (default: the run's)")
+
+
+def export_arguments(sub: argparse.ArgumentParser) -> None:
+    """Which run, which budget, and what to write of it."""
+    from delift_core.sharing import exporting
+
+    id_argument(sub)
+    sub.add_argument("--k", type=int, metavar="ROWS", help="keep the first so many picks (default: the run's budget)")
+    sub.add_argument("--format", choices=exporting.FORMATS, help="format of --out (default: its ending says it)")
+    sub.add_argument(
+        "--out", metavar="FILE",
+        help="write the subset: .jsonl, .parquet, .csv, or .zip for llama-factory and axolotl",
+    )  # fmt: skip
+    sub.add_argument("--rejected", metavar="FILE", help="write the other records with reasons (needs --out)")
+    sub.add_argument("--report", metavar="FILE.html", help="write one self-contained page about the subset")
+
+
 def runs_arguments(sub: argparse.ArgumentParser) -> None:
     """What else to do with runs."""
     sub.add_argument("--cancel", metavar="ID", help="cancel this run; finished blocks are kept")

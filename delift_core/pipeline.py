@@ -5,9 +5,8 @@ The command line, the Python API and the page all end here, so the same configur
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +17,25 @@ import numpy as np
 from delift_core import constraints, evidence, registry
 from delift_core.choosing import checked_plans, choose, price_of_quota
 from delift_core.config import Budget, RunConfig
-from delift_core.data import open_dataset, place_and_split, refusals
 from delift_core.encoded import coordinates
-from delift_core.errors import ConfigError
 from delift_core.intake import configure, inspect, manifest_inputs, normal
 from delift_core.measure import multishot, row_scores, utilities, write
 from delift_core.nearcopies import THRESHOLD, CopySet, NearCopies, expected_seconds, find_near_copies
 from delift_core.planning import estimate, estimate_if_long, finished, settled, stored, tokens_of
 from delift_core.preflight import checked, open_inputs
 from delift_core.replay import Replayed, differences
-from delift_core.reporting import compare, report
-from delift_core.runs import Run, Workspace, jobs, manifest
-from delift_core.runs import export as exporting
+from delift_core.reporting import compare, lineup, report
+from delift_core.runs import Run, Workspace, jobs, kept, manifest
 from delift_core.runs.jobs import working
+from delift_core.runs.run import Part
+from delift_core.sharing import exporting
+from delift_core.sharing.exporting import check_out
 from delift_core.sources import add_dataset, find_dataset, restore
 from delift_core.types import (
     Floats,
     Indices,
     Progress,
+    Scores,
     Selection,
     Utility,
     both,
@@ -45,12 +45,9 @@ from delift_core.types import (
 __all__ = [
     "THRESHOLD", "CopySet", "NearCopies", "Replayed", "add_dataset", "check", "check_out", "compare", "configure",
     "draw_map", "estimate", "estimate_if_long", "expected_seconds", "export", "find_dataset", "find_near_copies",
-    "inspect", "multishot", "normal", "replay", "report", "row_scores", "run", "select", "settled", "submit",
+    "inspect", "lineup", "multishot", "normal", "replay", "report", "row_scores", "run", "select", "settled", "submit",
     "summary_of", "utilities", "work", "write",
 ]  # fmt: skip
-
-LONGEST_NAME = 255  # bytes of a file name that file systems take
-_FORMATS = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
 
 
 # ------------------------------------------------------------------------------------------------ before a run
@@ -127,11 +124,14 @@ class _Computed:
     tokens: Indices
     utilities: Mapping[str, Mapping[str, Utility]]
     left_out: Mapping[int, str]
+    scores: Scores | None  # of the pool's rows
+    used: Mapping[Part, Utility]  # what the objective saw where pairs were predicted
 
 
 def _perform(ws: Workspace, config: RunConfig, progress: Progress, command: Sequence[str]) -> Run:
     found = _compute(ws, config, progress, command)
     progress("write", 0, 1)
+    kept.write(ws.run_folder(config.id), tokens=found.tokens, scores=found.scores, used=found.used)
     written = Run.write(
         ws, config, found.selection, found.k, ids=found.ids, manifest=found.manifest, tokens=found.tokens,
         utilities={part: list(kinds.values()) for part, kinds in found.utilities.items()},  # type: ignore[misc]
@@ -170,7 +170,10 @@ def _compute(ws: Workspace, config: RunConfig, progress: Progress, command: Sequ
         fidelity={part: j.to_json() for part, j in judged.items()}, constraints=rules.to_json(), timings=timings,
         command=command,
     )  # fmt: skip
-    return _Computed(selection, k, record, inputs.pool.ids, tokens, found.raw, rules.left_out)
+    used: dict[Part, Utility] = {p: found.used[p] for p, planned in found.planned.items() if planned.guessed}  # type: ignore[misc]
+    return _Computed(
+        selection, k, record, inputs.pool.ids, tokens, found.raw, rules.left_out, found.scores, used
+    )  # fmt: skip
 
 
 def summary_of(done: Run, points: int = 60) -> dict[str, Any]:
@@ -208,43 +211,17 @@ def draw_map(ws: Workspace, run_id: str, *, progress: Progress = no_progress) ->
     return placed
 
 
-def check_out(
-    out: str | Path | None,
-    rejected: str | Path | None,
-    sources: Iterable[str | Path | None] = (),
+def export(
+    ws: Workspace,
+    done: Run,
+    out: str | Path,
     *,
-    endings: Sequence[str] = tuple(_FORMATS),
+    format: str | None = None,
+    k: int | None = None,
+    rejected: str | Path | None = None,
 ) -> None:
-    """Raise ConfigError, before any work is done, for names that an export could not be written under.
-
-    `sources` are the files that the run is made from, which an export must never replace.
-    """
-    if rejected and not out:
-        raise ConfigError("The rejected rows are written beside a subset. Give --out as well.")
-    read = {Path(place_and_split(source)[0]).resolve() for source in sources if source}
-    for place in [Path(p) for p in (out, rejected) if p]:
-        if len(os.fsencode(place.name)) > LONGEST_NAME:
-            raise ConfigError(f"The file name {place.name[:60]}… is too long. Give a shorter one.")
-        if not place.absolute().parent.is_dir():
-            raise ConfigError(f"The folder of {place} does not exist. Create it, or choose another place.")
-        if place.is_dir():
-            raise ConfigError(f"{place} is a folder. Give the name of a file in it, such as {place / 'subset.jsonl'}.")
-        if place.resolve() in read:
-            raise ConfigError(f"{place} is a file that this run is made from. Give another name, so that it is kept.")
-    if out and Path(out).suffix not in endings:
-        raise ConfigError(f"{out}: the ending says the format, one of {', '.join(endings)}.")
-    if out and rejected and Path(out).absolute() == Path(rejected).absolute():
-        raise ConfigError(f"The subset and the rejected rows are both to be written to {out}. Give two names.")
-
-
-def export(ws: Workspace, done: Run, out: str | Path, *, rejected: str | Path | None = None) -> None:
-    """Write the chosen records to `out` (the ending says the format), and the others with reasons to `rejected`."""
-    check_out(out, rejected, [entry["source"] for entry in done.manifest["inputs"]])
-    folder = ws.dataset_folder(done.config.pool)
-    exporting.write_subset(
-        done, open_dataset(folder), Path(out), format=_FORMATS[Path(out).suffix],
-        rejected=Path(rejected) if rejected else None, refusals=refusals(folder) if rejected else (),
-    )  # fmt: skip
+    """Write the chosen records to `out`, and the others with reasons to `rejected`; the ending says the format."""
+    exporting.export_run(ws, done, out, format=format, k=k, rejected=rejected)
 
 
 def select(

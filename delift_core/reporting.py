@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +12,16 @@ from delift_core.constraints import cluster_names
 from delift_core.encoded import reads_whole, sentence_encoder, vectors_of
 from delift_core.errors import ConfigError
 from delift_core.inputs import Inputs
-from delift_core.insight.compare import Comparison, Entry
+from delift_core.insight.compare import Comparison
 from delift_core.insight.compare import compare as compared
 from delift_core.insight.fairness import Fairness
 from delift_core.insight.fairness import report as fairness
+from delift_core.insight.lineup import Entry, Lineup
 from delift_core.planning import tokens_of
 from delift_core.preflight import open_inputs
 from delift_core.quota import CLUSTERS, MOST_GROUPS, Quota
 from delift_core.runs import Run, Workspace
-from delift_core.types import Progress, Utility, no_progress
+from delift_core.types import Progress, Selection, Utility, no_progress
 
 
 def report(ws: Workspace, run_id: str, by: str | None = None, *, progress: Progress = no_progress) -> Fairness:
@@ -50,6 +52,16 @@ def compare(ws: Workspace, run_ids: Sequence[str], by: str | None = None) -> Com
     if len(set(run_ids)) < len(run_ids):
         raise ConfigError("The same run is given twice. Name two to four different runs.")
     runs = [Run.open(ws, run_id) for run_id in run_ids]
+    labels = [open_inputs(ws, run.config).pool.group(by) for run in runs] if by else None
+    return compared(lineup(ws, runs, whole=False), labels=labels)
+
+
+def lineup(ws: Workspace, runs: Sequence[Run], *, whole: bool = True) -> Lineup:
+    """Two to four runs with their rows matched: by index over one pool, else by id.
+
+    `whole` takes all that each run ranked, so that other budgets can be looked at; else its own picks alone.
+    Raises ConfigError for other numbers of runs, and where an id stands twice in a pool that must be matched by ids.
+    """
     several = len({run.config.pool for run in runs}) > 1
     entries = []
     for run in runs:
@@ -57,13 +69,17 @@ def compare(ws: Workspace, run_ids: Sequence[str], by: str | None = None) -> Com
         tokens = np.zeros(len(inputs.pool), np.int64)
         if run.tokens is not None:
             tokens[run.selection.order] = run.tokens
-        chosen = run.selection.head(run.k) if run.selection.nested else run.selection
         entries.append(Entry(
-            f"{run.config.method} {run.id[:8]}", chosen, list(inputs.pool.ids) if several else None,
-            inputs.rows("pool"), tokens if run.tokens is not None else None, inputs.pool.group(by) if by else None,
-            pool_utility(run),
+            f"{run.config.method} {run.id[:8]}", run.selection if whole else _cut(run.selection, run.k),
+            list(inputs.pool.ids) if several else None, inputs.rows("pool"),
+            tokens if run.tokens is not None else None, utility=pool_utility(run), total=len(inputs.pool),
         ))  # fmt: skip
-    return compared(entries)
+    return Lineup(tuple(entries))
+
+
+def _cut(selection: Selection, k: int) -> Selection:
+    """The picks of a run alone, be its order nested or not."""
+    return replace(selection, order=selection.order[:k], gains=selection.gains[:k], value=selection.value[:k])
 
 
 def pool_utility(run: Run) -> Utility | None:

@@ -44,7 +44,8 @@ class UtilityView:
     helped_ids: Sequence[str]  # (R,)
     candidate_ids: Sequence[str]  # (C,)
     rank: Indices  # (C,) pick number of each candidate; -1 for one that is not in the order
-    ordering: str
+    row_order: str  # how rows and columns were put in order, in words
+    column_order: str
 
     @cached_property
     def helped_at(self) -> dict[str, int]:
@@ -110,6 +111,21 @@ def _measure(kind: Kind, value: float, before: float | None) -> Measure:
     return Measure(loss, f"{-before:.4f}", f"{-before - value:.4f}", f"{value:+.4f}")
 
 
+@dataclass(frozen=True, eq=False)
+class _Ordered:
+    """What does not depend on what a block shows."""
+
+    utility: Utility
+    rows: Indices  # (R,) positions, in the order shown
+    columns: Indices  # (C,)
+    effects: Effects
+    helped_ids: Sequence[str]
+    candidate_ids: Sequence[str]
+    rank: Indices  # (C,)
+    row_order: str
+    column_order: str
+
+
 def utility_view(
     run: Run, part: Part, kind: Kind, how: Any, helped: Dataset, candidates: Dataset, map_: MapView
 ) -> UtilityView:
@@ -123,6 +139,18 @@ def _view(
     home: str, run_id: str, part: Part, kind: Kind, how: Any, mapped: bool,
     _run: Run, _helped: Dataset, _candidates: Dataset, _map: MapView,
 ) -> UtilityView:  # fmt: skip
+    found = _ordered(home, run_id, part, kind, mapped, _run, _helped, _candidates, _map)
+    return UtilityView(
+        _run, part, found.utility, overview(found.utility, found.rows, found.columns, how), found.effects,
+        found.helped_ids, found.candidate_ids, found.rank, found.row_order, found.column_order,
+    )  # fmt: skip
+
+
+@st.cache_resource(show_spinner="Putting rows and columns in order", max_entries=8)
+def _ordered(
+    home: str, run_id: str, part: Part, kind: Kind, mapped: bool,
+    _run: Run, _helped: Dataset, _candidates: Dataset, _map: MapView,
+) -> _Ordered:  # fmt: skip
     utility = _run.utility(part, kind)
     pool_rank = ranks(_run.selection.order, len(_map.pool))
     none = np.full(len(utility.candidates), -1, np.int64)
@@ -132,14 +160,19 @@ def _view(
     rows_of, columns_of = ("target" if part == "target" else "pool"), ("existing" if part == "existing" else "pool")
     if rows_of in places and columns_of in places:
         row_points, column_points = places[rows_of][utility.helped], places[columns_of][utility.candidates]
-        ordering = "Rows and columns are ordered by their cluster on the map, then by pick."
+        grouped = "by cluster on the map"
     else:
         row_points, column_points = profiles(utility.values), profiles(utility.values.T)
-        ordering = "Rows and columns are ordered by groups of like utility, then by pick."
-    rows = by_cluster_then_rank(cluster(row_points), helped_rank)
-    columns = by_cluster_then_rank(cluster(column_points), rank)
-    return UtilityView(
-        _run, part, utility, overview(utility, rows, columns, how), effects(utility),
-        [_helped.ids[int(i)] for i in utility.helped], [_candidates.ids[int(j)] for j in utility.candidates],
-        rank, ordering,
-    )  # fmt: skip
+        grouped = "by like utility"
+    picked = f"{grouped}, then by pick"  # only rows of the pool are picked
+    return _Ordered(
+        utility,
+        by_cluster_then_rank(cluster(row_points), helped_rank),
+        by_cluster_then_rank(cluster(column_points), rank),
+        effects(utility),
+        _helped.table["id"].take(utility.helped).to_pylist(),
+        _candidates.table["id"].take(utility.candidates).to_pylist(),
+        rank,
+        grouped if part == "target" else picked,
+        grouped if part == "existing" else picked,
+    )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from delift_core.data.checks import Profile
 
 RUN_KEY = "run"  # query parameter: id of the run that Map, Utility and Export show
+STRIP = "strip"  # fragment: the line on top of every page
 BUDGET_KEY = "k"  # query parameter: rows kept, where the order is nested
 STATE_ICONS = {
     "queued": ":material/schedule:", "running": ":material/play_circle:", "done": ":material/check_circle:",
@@ -186,8 +187,11 @@ def current_k(run: Run) -> int:
     return k if 1 <= k <= len(run.selection) else run.k
 
 
-def budget_slider(run: Run, *, label: str = "Budget, in rows") -> int:
-    """The slider over the nested order, shared by Map, Utility and Export through the URL; returns k."""
+def budget_slider(run: Run, *, label: str = "Budget, in rows", fragment: str | None = None) -> int:
+    """The slider over the nested order, shared by Map, Utility and Export through the URL; returns k.
+
+    With `fragment`, the key of the fragment that it stands in, a move draws that and the strip anew, and nothing else.
+    """
     if not run.selection.nested or len(run.selection) < 2:
         st.caption(f"{run.k:,} rows. This order is not nested: another budget needs another run.")
         return run.k
@@ -201,6 +205,7 @@ def budget_slider(run: Run, *, label: str = "Budget, in rows") -> int:
         run.k,
         key=BUDGET_KEY,
         bind="query-params",
+        on_change=None if fragment is None else lambda: st.rerun([fragment, STRIP]),
         help="The order is nested: a smaller budget is the start of the same list; nothing is computed again.",
     )
     return int(k)
@@ -222,6 +227,7 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
+@st.fragment(key=STRIP)
 def status_strip() -> None:
     """One line on every page: dataset, run, objective, k, percent of the full value."""
     run_id = current_run_id()
@@ -248,6 +254,10 @@ def status_strip() -> None:
         share = share_of_full(run, k)
         if not math.isnan(share):
             parts.append(f"**Value** {percent(share)} of full")
+    from pages._editsview import pending_count  # which imports this module
+
+    if count := pending_count(run_id):
+        parts.append(f"**Edits** {count:,} unsaved")
     with st.container(horizontal=True, gap="medium", key="strip"):
         for part in parts:
             st.caption(part, width="content")

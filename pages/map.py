@@ -4,33 +4,58 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from delift_core import figures
 from delift_core.errors import DeliftError
+from delift_core.figures import points
 from delift_core.insight.curve import ahead
-from delift_core.insight.region import inside, outline
+from delift_core.insight.region import outline
+from delift_core.review.editing import Edits, fold
 from delift_core.runs import jobs
-from delift_core.types import Indices
+from delift_core.types import Doubles, Indices
 from pages import _components as components
 from pages import _widgets as widgets
 from pages._groupsview import show_constraints, show_groups
-from pages._mapview import TABLE_ROWS, MapView, map_view
+from pages._mapview import ALL, INSIDE, TABLE_ROWS, MapView, map_view
+from pages._whyview import show_card
 
-FOCUS_KEY, COLOUR_KEY, OUTLINE_KEY = "row", "colour", "map.outline"
-CANVAS, TABLE = "map.canvas", "map.table"
+FOCUS_KEY, COLOUR_KEY, OUTLINE_KEY, FILTER_KEY = "row", "colour", "map.outline", "map.filter"
+CANVAS, TABLE, BODY, NEXT = "map.canvas", "map.table", "map.body", "map.next"
+NARROW = (  # below the width at which two columns can be read, one stands under the other
+    "<style>@media (max-width: 900px) { .st-key-map_page [data-testid=stColumn] { min-width: 100%; } }</style>"
+)
 ASK_ABOVE = 20_000  # rows; a larger map is drawn when somebody presses the button
+
+
+def change(key: str, value: str) -> None:
+    """Give a widget of `body` another value at its next run.
+
+    `st.rerun` in a callback loses what the callback itself gave to widgets: the page knows it, the browser does not.
+    """
+    st.session_state.setdefault(NEXT, {})[key] = value
 
 
 def on_focus() -> None:
     """A point was clicked: put its id into the search box, which is also the URL."""
     focus_index(st.session_state[CANVAS].focus)
+    st.rerun(BODY)
+
+
+def on_step() -> None:
+    """The next or the previous pick was asked for on the keyboard."""
+    by = st.session_state[CANVAS].step
+    if by in (1, -1):
+        focus_index(view.step(view.row_of(st.session_state.get(FOCUS_KEY) or ""), by))
+    st.rerun(BODY)
 
 
 def on_outline() -> None:
     """A lasso was drawn: keep its outline; who is inside is decided here, not in the browser."""
     st.session_state[OUTLINE_KEY] = st.session_state[CANVAS].outline
+    change(FILTER_KEY, INSIDE)
+    st.rerun(BODY)
 
 
 def on_table(shown: Indices) -> None:
@@ -42,18 +67,19 @@ def on_table(shown: Indices) -> None:
 
 def focus_index(row: Any) -> None:
     """Focus a row by its index; what a browser sends is checked."""
-    if isinstance(row, int) and 0 <= row < len(view.ids):
-        st.session_state[FOCUS_KEY] = view.ids[row]
+    if isinstance(row, int) and 0 <= row < len(view.pool):
+        change(FOCUS_KEY, view.id_of(row))
 
 
 def unfocus() -> None:
     """No row in focus: the curves come back."""
-    st.session_state[FOCUS_KEY] = ""
+    change(FOCUS_KEY, "")
 
 
 def clear_outline() -> None:
     """Forget the lasso."""
     st.session_state.pop(OUTLINE_KEY, None)
+    change(FILTER_KEY, ALL)
 
 
 def start_map() -> None:
@@ -94,7 +120,7 @@ def no_map(view: MapView) -> None:
 def numbers(view: MapView, k: int) -> None:
     """How many of n rows, share of the full value, tokens, and what the next rows would add."""
     with st.container(horizontal=True, key="map.numbers"):
-        st.metric("Rows kept", f"{k:,} of {view.candidates():,}", width="content")
+        st.metric("Rows kept", f"{k:,} of {widgets.candidates(run):,}", width="content")
         st.metric("Of the full value", widgets.percent(widgets.share_of_full(run, k)), width="content")
         if view.tokens is not None and k:
             st.metric("Tokens kept", f"{int(view.tokens[k - 1]):,}", width="content")
@@ -110,89 +136,123 @@ def numbers(view: MapView, k: int) -> None:
 
 
 def card(view: MapView, row: int, k: int) -> None:
-    """The focused row: where it stands, its fields, its texts as plain text."""
+    """The focused row: its fields, why it was chosen or why not, its texts."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.text(f"Row {widgets.clip(view.ids[row], 60)}")
+        st.text(f"Row {widgets.clip(view.id_of(row), 60)}")
         st.button("Close", key="map.unfocus", icon=":material/close:", type="tertiary", on_click=unfocus)
-    st.text(view.standing(row, k))
-    facts = [f"{name}: {widgets.clip(str(view.pool.group(name)[row]), 60)}" for name in view.pool.fields[:6]]
-    if view.places:
-        facts.append(f"cluster: {view.clusters[row] + 1}")
+    facts = [f"{name}: {widgets.clip(str(value), 60)}" for name, value in view.facts(row)]
     st.text("\n".join(facts))
-    for title, text in (("Prompt", view.pool.prompts[row]), ("Response", view.pool.responses[row])):
-        st.caption(title)
-        with st.container(border=True, height=190 if len(text) > 400 else "content"):
-            widgets.plain(text or "(none)")
+    show_card(run, view.pool, row, k, on_focus=focus_index)
 
 
-st.title("Map")
-run = widgets.require_run("No map yet: it shows a finished run.")
-pool = widgets.open_dataset_cached(run.config.pool)
-view = map_view(run, pool)
-
-region = None
-if st.session_state.get(OUTLINE_KEY) is not None:
+def current_outline() -> Doubles | None:
+    """The lasso that is drawn; one that is none is named and forgotten."""
     try:
-        region = outline(st.session_state[OUTLINE_KEY])
+        return None if st.session_state.get(OUTLINE_KEY) is None else outline(st.session_state[OUTLINE_KEY])
     except DeliftError as error:
         widgets.error_box(error)
         clear_outline()
+        return None
 
-bar = st.columns([3, 2], gap="large", vertical_alignment="bottom")
-with bar[0]:
-    k = widgets.budget_slider(run)
-with bar[1], st.container(horizontal=True, vertical_alignment="bottom"):
-    names = view.colour_names()
-    colour = st.selectbox("Colour by", names, key=COLOUR_KEY, bind="query-params", width=190)
-    st.text_input(
-        "Focus a row, by id", key=FOCUS_KEY, bind="query-params", placeholder="an id, or click a point", width="stretch"
-    )
+
+def edits() -> Edits:
+    """Pins and bans: the run's own, and what people changed since."""
+    return fold(run.config, view.pool, widgets.workspace().catalogue.edits(run.id))
+
+
+@st.fragment(key=BODY)
+def body(top: DeltaGenerator, under: DeltaGenerator, right: DeltaGenerator) -> None:
+    """Everything that follows the budget, the colours, the focus and the lasso; the map's geometry stays as it is."""
+    st.session_state.update(st.session_state.pop(NEXT, {}))
+    with top:
+        region = current_outline()
+        bar = st.columns([3, 2], gap="large", vertical_alignment="bottom")
+        with bar[0]:
+            k = widgets.budget_slider(run, fragment=BODY)
+        with bar[1], st.container(horizontal=True, vertical_alignment="bottom"):
+            colour = st.selectbox("Colour by", view.colour_names(), key=COLOUR_KEY, bind="query-params", width=190)
+            st.text_input(
+                "Focus a row, by id", key=FOCUS_KEY, bind="query-params", placeholder="an id, or click a point",
+                width="stretch",
+            )  # fmt: skip
+        numbers(view, k)
     wanted = st.session_state.get(FOCUS_KEY) or ""
-numbers(view, k)
-focus = view.index_of.get(wanted.strip())
-
-left, right = st.columns([3, 2], gap="large")
-with left:
+    focus = view.row_of(wanted.strip()) if wanted.strip() else None
     if view.places:
-        components.map_canvas(view.geometry, key=CANVAS, on_focus=on_focus, on_outline=on_outline)
-        # Before the charts, so that the map answers first.
-        components.map_layer(view.layer(colour, widgets.theme(), k, focus, region), key="map.layer")
-        st.caption("Click a point for its texts. Drag moves; with Lasso or Shift, it outlines rows for the table.")
-    else:
-        no_map(view)
-with right:
-    if wanted and focus is None:
-        st.warning(widgets.escape(f"No row has the id {widgets.clip(wanted, 60)}."))
-    if focus is not None:
-        card(view, focus, k)
-    else:
-        chart = figures.curve(run.selection, k, knee=view.knee, tokens=view.tokens, theme=widgets.theme(), height=330)
-        st.plotly_chart(chart, key="map.curve", config={"displayModeBar": False}, alt=figures.alt_of(chart))
-        chart = figures.gain_curve(run.selection, k, theme=widgets.theme(), height=230)
-        st.plotly_chart(chart, key="map.gains", config={"displayModeBar": False}, alt=figures.alt_of(chart))
-for note in run.notes if k == run.k else run.selection.notes:
-    st.caption(widgets.escape(note))
+        with under, st.container(gap="xxsmall"):
+            marked = edits()
+            layer, part = view.layer(
+                colour, widgets.theme(), k, focus, region, pinned=marked.pinned, banned=marked.banned
+            )
+            components.map_layer(layer, key="map.layer")
+            told = "" if part is None else f"**{points.shown_of(part, len(view.pool))}** "
+            told += "Click a point for its texts. Drag moves; with Lasso or Shift, it outlines rows."
+            st.markdown(f":small[{told}]")
+    with right:
+        if wanted.strip() and focus is None:
+            st.warning(widgets.escape(f"No row has the id {widgets.clip(wanted, 60)}."))
+        if focus is not None:
+            with st.container(key="map_card"):
+                card(view, focus, k)
+        else:
+            curves(k)
+    for note in run.notes if k == run.k else run.notes_at(k):
+        st.caption(widgets.escape(note))
+    rows_table(colour, k, region)
+    show_groups(run, view.pool, k)
+    show_constraints(run, view.pool)
 
-rows = np.arange(len(pool))
-if region is not None and view.places:
-    rows = np.flatnonzero(inside(view.places["pool"], region))
-kept = int(view.chosen(k)[rows].sum())
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.subheader("Rows" if region is None else "Rows inside the outline", width="content")
-    st.caption(f"{kept:,} of {len(rows):,} are selected.", width="content")
-    if region is not None:
-        st.button("Clear the outline", key="map.clear", icon=":material/close:", on_click=clear_outline)
-shown = view.by_pick(rows)[:TABLE_ROWS]
-if len(shown):
+
+def curves(k: int) -> None:
+    """Value and gain of the order, with a line at the budget."""
+    for key, chart in view.curves(widgets.theme()).items():
+        st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=figures.alt_of(chart))
+    components.curve_cut(view.cut(k), k, key="map.cut")
+    st.markdown(f":small[The dotted line is the budget: {k:,} rows. What lies beyond it is paler.]")
+
+
+def rows_table(colour: str, k: int, region: Doubles | None) -> None:
+    """Rows in pick order: all, those inside the lasso, or one group of the colouring."""
+    colouring = view.colouring(colour, widgets.theme())
+    choices = view.filters(colouring, region is not None and bool(view.places))
+    if st.session_state.get(FILTER_KEY) not in choices:
+        st.session_state.pop(FILTER_KEY, None)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.subheader("Rows", width="content")
+        chosen = st.selectbox(
+            "Show", list(choices), key=FILTER_KEY, width=260,
+            help="All rows, those inside the lasso, or one group of what the map is coloured by.",
+        )  # fmt: skip
+        rows = view.rows_of(chosen, choices[chosen], colouring, k, region)
+        kept = view.kept(rows, k)
+        st.markdown(f":small[{kept:,} of {len(rows):,} are selected.]", width="content")
+        if region is not None:
+            st.button("Clear the outline", key="map.clear", icon=":material/close:", on_click=clear_outline)
+    if not len(rows):
+        st.markdown(":small[No such row.]" if chosen != INSIDE else ":small[No row lies inside the outline.]")
+        return
+    shown = rows[:TABLE_ROWS]
     st.dataframe(
         view.table(shown, k), hide_index=True, key=TABLE, on_select=lambda: on_table(shown),
         selection_mode="single-row", height=320,
         alt=f"{len(shown):,} rows in pick order, {kept:,} of {len(rows):,} selected",
     )  # fmt: skip
     if len(rows) > len(shown):
-        st.caption(f"The first {len(shown):,} of {len(rows):,} in pick order. A lasso on the map narrows the table.")
-else:
-    st.caption("No row lies inside the outline.")
+        st.markdown(
+            f":small[The first {len(shown):,} of {len(rows):,} in pick order. Narrow them above, or by a lasso.]"
+        )
 
-show_groups(run, pool, k)
-show_constraints(run, pool)
+
+st.title("Map")
+run = widgets.require_run("No map yet: it shows a finished run.")
+view = map_view(run, widgets.open_dataset_cached(run.config.pool))
+st.html(NARROW)
+with st.container(key="map_page"):
+    top = st.container()
+    left, right = st.columns([3, 2], gap="large")
+with left:
+    if view.places:
+        components.map_canvas(view.geometry, key=CANVAS, on_focus=on_focus, on_outline=on_outline, on_step=on_step)
+    else:
+        no_map(view)
+body(top, left, right)

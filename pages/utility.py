@@ -15,6 +15,7 @@ from pages import _components as components
 from pages import _widgets as widgets
 from pages._mapview import map_view
 from pages._shotsview import sets_of_examples
+from pages._tokensview import where_it_helped
 from pages._utilityview import UtilityView, utility_view
 
 PART_KEY, KIND_KEY, HOW_KEY = "part", "kind", "cells"
@@ -125,6 +126,7 @@ def show_pair(view: UtilityView, helped: Dataset, candidates: Dataset) -> None:
             widgets.plain(dataset.prompts[row] or "(none)")
             st.caption("Response")
             widgets.plain(dataset.responses[row] or "(none)")
+    where_it_helped(view.run, view.part, int(view.utility.helped[i]), int(view.utility.candidates[j]))
 
 
 def show_hurting(view: UtilityView, k: int) -> None:
@@ -190,10 +192,11 @@ if not all(utility.shape):
 
 left, right = st.columns([3, 2], gap="large")
 with left:
-    chart(figures.heatmap(view.overview, kind, theme=widgets.theme()), OVERVIEW)
+    orders = {"row_order": view.row_order, "column_order": view.column_order}
+    chart(figures.heatmap(view.overview, kind, theme=widgets.theme(), **orders), OVERVIEW)
     components.heatmap_clicks(OVERVIEW, key=OVERVIEW_CLICKS, on_cell=on_overview)
     colours = "Bright blocks help often" if how == "share" else "Purple helps, orange hurts"
-    st.caption(f"{colours}; a gap was not scored. {view.ordering}")
+    st.caption(f"{colours}; a gap was not scored.")
 with right:
     theme, found = widgets.theme(), view.effects
     chart(figures.histogram(found.best, label="best help a row gets", theme=theme, height=255), "utility.best")

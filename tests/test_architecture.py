@@ -48,24 +48,32 @@ ALLOWED: dict[str, set[str]] = {
     "nearcopies": {"data", "models", "neighbours", "runs", "encoded"},
     "replay": {"runs"},
     "measure": {"config", "registry", "runs", "scoring", "inputs", "preflight", "evidence", "encoded"},
+    # What is asked of a finished run, and what is made of one for other tools.
+    "review": {
+        "config", "registry", "data", "models", "scoring", "selection", "neighbours", "insight", "runs", "inputs",
+        "intake", "preflight", "constraints", "encoded", "evidence", "choosing", "nearcopies",
+    },
+    "sharing": {"registry", "quota", "data", "insight", "figures", "runs", "reporting"},
     "pipeline": {
         "config", "registry", "data", "models", "scoring", "selection", "neighbours", "projection", "insight",
         "figures", "runs", "inputs", "intake", "preflight", "constraints", "choosing", "encoded", "evidence",
-        "planning", "measure", "nearcopies", "replay", "reporting", "sources",
+        "planning", "measure", "nearcopies", "replay", "reporting", "sources", "sharing",
     },
     "sample": {"pipeline", "runs", "data", "config"},
     "doctor": {"pipeline", "runs", "data", "config", "registry", "models"},
     # The command line: its arguments and how it talks.
-    "flags": {"pipeline", "runs", "config", "registry"},
+    "flags": {"pipeline", "runs", "config", "registry", "sharing"},
     "console": set(),
     "cli": {
         "pipeline", "runs", "insight", "figures", "data", "config", "registry", "sample", "doctor", "flags", "console",
+        "review", "sharing",
     },
     "__main__": {"cli"},
     "__init__": {"config", "pipeline", "runs"},
 }  # fmt: skip
 PAGE_MAY = {
     "pipeline", "runs", "insight", "figures", "data", "config", "quota", "registry", "sample", "doctor", *NOUNS,
+    "review", "sharing",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "umap", "numba", "submodlib", "sentence_transformers", "datasets")
 

@@ -13,18 +13,18 @@ _POINTS = 1_000  # of a long curve that are drawn
 
 def curve(
     selection: Selection,
-    k: int,
+    k: int | None,
     *,
     knee: int | None = None,
     tokens: Indices | None = None,
     theme: Theme = "light",
     height: int = 320,
 ) -> go.Figure:
-    """The value of the first 1..K picks, cut at budget k.
+    """The value of the first 1..K picks, cut at budget k; whole where k is None.
 
     Args:
         selection: picks with cumulative value; shown as percent of the whole pool's value where that is known.
-        k: the budget; what lies left of it is kept.
+        k: the budget; what lies left of it is kept.  None: the same figure for every budget, to be marked on top.
         knee: where the curve bends, from `insight.curve.knee`.
         tokens: (K,) tokens of the first 1..K picks; adds a second axis on top.
         theme: "light" or "dark".
@@ -33,19 +33,18 @@ def curve(
     count, full = len(selection), selection.full_value
     relative = bool(np.isfinite(full) and full > 0)
     value = selection.value / full * 100 if relative else selection.value
-    at = _thin(count, (k, knee or k))
+    at = _thin(count, tuple(budget for budget in (k, knee) if budget))
     unit = " %" if relative else ""
     figure = go.Figure()
-    kept, left = at[at < k], at[at >= max(0, k - 1)]
-    parts = (("kept", kept, selected(theme), "tozeroy"), ("beyond the budget", left, REJECTED, None))
-    for name, part, colour, fill in parts:
+    for name, part, colour, fill in _parts(at, k, theme, one_before=True):
         if len(part):
             figure.add_scatter(
                 x=part + 1, y=value[part], name=name, mode="lines", fill=fill, line={"color": colour, "width": 2.5},
                 hovertemplate="%{x:,} rows: %{y:.4g}" + unit + "<extra></extra>",
             )  # fmt: skip
-    finding = "Value against budget."
-    if 1 <= k <= count:
+    whole = f"{number(float(value[-1]))}{unit}" if count else "nothing"
+    finding = f"Value against budget: {whole} with all {count:,} rows of the order."
+    if k is not None and 1 <= k <= count:
         figure.add_scatter(
             x=[k], y=[value[k - 1]], name=f"budget: {k:,} rows", mode="markers",
             marker={"color": ink(theme), "size": 10, "symbol": "circle"},
@@ -71,20 +70,23 @@ def curve(
     return figure
 
 
-def gain_curve(selection: Selection, k: int, *, theme: Theme = "light", height: int = 260) -> go.Figure:
-    """What each pick added to the value, in pick order, cut at budget k; logarithmic where every gain is above 0."""
+def gain_curve(selection: Selection, k: int | None, *, theme: Theme = "light", height: int = 260) -> go.Figure:
+    """What each pick added to the value, in pick order; logarithmic where every gain is above 0.
+
+    It is cut at budget k; with None it is the same figure for every budget, to be marked on top.
+    """
     count = len(selection)
-    at = _thin(count, (k,))
+    at = _thin(count, (k,) if k else ())
     gains = selection.gains
     figure = go.Figure()
-    for name, part, colour in (("kept", at[at < k], selected(theme)), ("beyond the budget", at[at >= k], REJECTED)):
+    for name, part, colour, _ in _parts(at, k, theme):
         if len(part):
             figure.add_scatter(
                 x=part + 1, y=gains[part], name=name, mode="lines", line={"color": colour, "width": 2},
                 hovertemplate="pick %{x:,}: %{y:.4g}<extra></extra>",
             )  # fmt: skip
-    finding = "Gain of each pick."
-    if 1 <= k <= count:
+    finding = f"Gain of each of {count:,} picks."
+    if k is not None and 1 <= k <= count:
         figure.add_vline(x=k, line={"color": ink(theme), "width": 1, "dash": "dot"})
         first, last = number(float(gains[0])), number(float(gains[k - 1]))
         finding = f"The first pick adds {first}, the last of {k:,} adds {last}."
@@ -93,6 +95,19 @@ def gain_curve(selection: Selection, k: int, *, theme: Theme = "light", height: 
     if len(positive) == count and count and positive.max() > 10 * positive.min():
         figure.update_yaxes(type="log", exponentformat="power")
     return figure
+
+
+def _parts(
+    at: Indices, k: int | None, theme: Theme, *, one_before: bool = False
+) -> tuple[tuple[str, Indices, str, str | None], ...]:
+    """Name, positions, colour and filling of what is kept and of what is not; one part where there is no budget.
+
+    With `one_before` the second part starts at the last kept pick, so that the line has no gap.
+    """
+    if k is None:
+        return (("all picks", at, selected(theme), "tozeroy"),)
+    beyond = at[at >= max(0, k - one_before)]
+    return (("kept", at[at < k], selected(theme), "tozeroy"), ("beyond the budget", beyond, REJECTED, None))
 
 
 def _thin(count: int, keep: tuple[int, ...]) -> Indices:

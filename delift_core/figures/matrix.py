@@ -15,15 +15,24 @@ UNITS = {"l2": "distance saved", "pmi": "nats per token", "cosine": "cosine"}
 _TITLES = {"mean": "mean", "max": "maximum", "share": "share above 0"}
 
 
-def heatmap(view: Overview, kind: str, *, theme: Theme = "light", height: int = 560) -> go.Figure:
+def heatmap(
+    view: Overview,
+    kind: str,
+    *,
+    theme: Theme = "light",
+    height: int = 560,
+    row_order: str = "by cluster, then by pick",
+    column_order: str = "by cluster, then by pick",
+) -> go.Figure:
     """The overview of a utility: one cell per block of helped rows and candidates, at most 400 x 400.
 
-    `kind` is the utility's ("l2", "pmi", "cosine"); the share above 0 has a scale of its own, from 0 to 1.
+    `kind` is the utility's ("l2", "pmi", "cosine"); the share above 0 has a scale of its own, from 0 to 1.  The orders
+    say how rows and columns were arranged.
     """
     values = view.values
     share = view.how == "share"
     label = "share of pairs above 0" if share else f"{_TITLES[view.how]} {UNITS.get(kind, kind)}"
-    scale = {"colorscale": sequential(), "zmin": 0.0, "zmax": 1.0} if share else _centred(values, theme)
+    scale = {"colorscale": _shares(theme), "zmin": 0.0, "zmax": 1.0} if share else _centred(values, theme)
     what = "pair" if view.exact else "block"
     figure = go.Figure(
         go.Heatmap(
@@ -45,7 +54,7 @@ def heatmap(view: Overview, kind: str, *, theme: Theme = "light", height: int = 
     finding = f"Utility of {columns:,} candidates for {rows:,} rows. {finding}"
     figure = finish(
         figure, theme, finding, height=height,
-        x=f"{columns:,} candidates: by cluster, then by pick", y=f"{rows:,} helped rows: by cluster, then by pick",
+        x=f"{columns:,} candidates: {column_order}", y=f"{rows:,} helped rows: {row_order}",
     )  # fmt: skip
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, constrain="domain")
     figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, autorange="reversed")
@@ -83,6 +92,13 @@ def exact_heatmap(
         axis(tickvals=at, ticktext=[names[i] for i in at], showgrid=False, zeroline=False)
     figure.update_yaxes(autorange="reversed")
     return figure
+
+
+def _shares(theme: Theme) -> list[list[float | str]]:
+    """Cividis; on a dark page without its darkest steps, so that a share of 0 does not look like a gap."""
+    colours = [colour for _, colour in sequential()]
+    used = colours[2:] if theme == "dark" else colours
+    return [[i / (len(used) - 1), colour] for i, colour in enumerate(used)]
 
 
 def _centred(values: Floats, theme: Theme) -> dict[str, object]:

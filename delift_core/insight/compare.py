@@ -10,26 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from delift_core.errors import ConfigError
-from delift_core.insight import coverage
 from delift_core.insight.groups import MISSING
-from delift_core.types import Indices, Selection, Utility
+from delift_core.insight.lineup import Entry, Lineup
+from delift_core.types import Indices
+
+__all__ = ["Comparison", "Entry", "Lineup", "Overlap", "Pair", "Shares", "Size", "Worth", "compare"]
 
 MOST_GROUPS = 30
 FEWEST_SHARED = 3  # picks that a rank correlation needs
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One selection to compare, and what is known of its dataset.  Arrays speak of all rows of the dataset."""
-
-    name: str
-    selection: Selection
-    ids: Sequence[str] | None = None  # (N,) where the pools are different datasets: rows are the same by id
-    candidates: Indices | None = None  # (n,) row indices that could be picked, to tell what chance would share
-    tokens: Indices | None = None  # (N,)
-    labels: Sequence[str | None] | None = None  # (N,) groups
-    utility: Utility | None = None  # the pool utility that it was chosen by, raw or scaled
 
 
 @dataclass(frozen=True)
@@ -97,86 +85,59 @@ class Comparison:
     folded: int  # how many those are
     sentences: tuple[str, ...]
 
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """The sentences to read first: of many pairs those that are closest and farthest apart."""
+        if len(self.pairs) < 2:
+            return self.sentences
+        near = max(range(len(self.pairs)), key=lambda i: self.pairs[i].jaccard)
+        far = min(range(len(self.pairs)), key=lambda i: self.pairs[i].jaccard)
+        rest = self.sentences[len(self.pairs) + sum(w.of_own is not None for w in self.worth) :]
+        return (f"Closest: {self.sentences[near]}", f"Farthest apart: {self.sentences[far]}", *rest)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able form."""
         return asdict(self)
 
 
-def compare(entries: Sequence[Entry], *, budgets: Sequence[int] | None = None, most: int = MOST_GROUPS) -> Comparison:
+def compare(
+    entries: Sequence[Entry] | Lineup,
+    *,
+    sizes: Sequence[int] | None = None,
+    budgets: Sequence[int] | None = None,
+    most: int = MOST_GROUPS,
+    worths: bool = True,
+    labels: Sequence[Sequence[str | None] | None] | None = None,
+) -> Comparison:
     """Compare two to four selections over one pool, or over several whose rows have ids in common.
 
     Args:
         entries: the selections; either all or none of them give ids.
+        sizes: (E,) how many first picks of each count as chosen; by default all.
         budgets: where to look at the overlap; by default 1, 2, 5, 10, ... and the size of the smaller.
         most: groups listed; the rest is counted together.
+        worths: whether to say what each is worth to the others, which reads their utilities.
+        labels: (E,) of (N,) groups, in place of those of the entries.
 
     Raises:
         ConfigError: not two to four entries, a name twice, ids for some only, or an id that stands twice in a dataset.
     """
-    if not 2 <= len(entries) <= 4:
-        raise ConfigError(f"{len(entries)} selections given; a comparison takes two to four.")
-    names = [entry.name for entry in entries]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"Two selections are called the same: {', '.join(names)}. Give each a name of its own.")
-    keys = _keys(entries)
-    orders = [key[entry.selection.order] if len(entry.selection) else entry.selection.order for key, entry in
-              zip(keys, entries, strict=True)]  # fmt: skip
-    pools = [None if entry.candidates is None else key[entry.candidates] for key, entry in
-             zip(keys, entries, strict=True)]  # fmt: skip
-    sizes = tuple(_size(entry) for entry in entries)
-    pairs = tuple(
-        _pair(entries[a], entries[b], orders[a], orders[b], _same_pool(pools[a], pools[b]), budgets)
-        for a, b in combinations(range(len(entries)), 2)
-    )
+    lineup = entries if isinstance(entries, Lineup) else Lineup(tuple(entries))
+    kept = list(sizes if sizes is not None else lineup.sizes)
+    each = range(len(lineup.entries))
+    totals = tuple(_size(entry, k) for entry, k in zip(lineup.entries, kept, strict=True))
+    pairs = tuple(_pair(lineup, a, b, kept, budgets) for a, b in combinations(each, 2))
     worth = tuple(
-        _worth(entries[a], entries[b], orders[a], keys[b])
-        for a, b in permutations(range(len(entries)), 2)
-        if entries[b].utility is not None
+        _worth(lineup, a, b, kept) for a, b in permutations(each, 2) if worths and lineup.entries[b].utility is not None
     )
-    groups, other, folded = _groups(entries, most)
+    groups, other, folded = _groups(lineup.entries, labels or [e.labels for e in lineup.entries], kept, most)
     return Comparison(
-        sizes, pairs, worth, groups, other, folded, tuple(_sentences(sizes, pairs, worth, groups))
+        totals, pairs, worth, groups, other, folded, tuple(_sentences(totals, pairs, worth, groups))
     )  # fmt: skip
 
 
-def _keys(entries: Sequence[Entry]) -> list[Indices]:
-    """For each entry, one number per row of its dataset; equal numbers are the same row."""
-    given = [entry.name for entry in entries if entry.ids is not None]
-    if not given:
-        largest = max(
-            int(rows.max(initial=-1))
-            for entry in entries
-            for rows in (entry.selection.order, *([] if entry.candidates is None else [entry.candidates]),
-                         *([] if entry.utility is None else [entry.utility.candidates]))
-        )  # fmt: skip
-        return [np.arange(largest + 1)] * len(entries)
-    if len(given) < len(entries):
-        raise ConfigError(
-            f"Ids are given for {', '.join(given)} only. Give the ids of every dataset, or of none where all "
-            "selections are of one dataset."
-        )
-    number: dict[str, int] = {}
-    keys = []
-    for entry in entries:
-        found = np.array([number.setdefault(name, len(number)) for name in entry.ids or ()], np.int64)
-        if len(np.unique(found)) < len(found):
-            twice = next(name for name, count in Counter(entry.ids or ()).items() if count > 1)
-            raise ConfigError(
-                f"The id {twice!r} stands twice in the dataset of {entry.name}, so rows cannot be matched."
-            )
-        keys.append(found)
-    return keys
-
-
-def _same_pool(one: Indices | None, two: Indices | None) -> int | None:
-    """How many rows both could choose from, where that is the same pool."""
-    if one is None or two is None or len(one) != len(two) or not np.array_equal(np.sort(one), np.sort(two)):
-        return None
-    return len(one)
-
-
-def _size(entry: Entry) -> Size:
-    order = entry.selection.order
+def _size(entry: Entry, size: int) -> Size:
+    order = entry.selection.order[:size]
     if entry.tokens is None:
         return Size(entry.name, len(order), None, None, None)
     tokens = entry.tokens[order]
@@ -184,18 +145,22 @@ def _size(entry: Entry) -> Size:
     return Size(entry.name, len(order), int(tokens.sum()), *middle)
 
 
-def _pair(one: Entry, two: Entry, a: Indices, b: Indices, pool: int | None, budgets: Sequence[int] | None) -> Pair:
-    _, first, second = np.intersect1d(a, b, assume_unique=True, return_indices=True)
-    common, union = len(first), len(a) + len(b) - len(first)
+def _pair(lineup: Lineup, one: int, two: int, sizes: Sequence[int], budgets: Sequence[int] | None) -> Pair:
+    ranks, pool = lineup.ranks[[one, two]], lineup.shared_pool(one, two)
+    a, b = sizes[one], sizes[two]
+    both = (ranks >= 0).all(axis=0) & (ranks[0] < a) & (ranks[1] < b)
+    common = int(both.sum())
+    union = a + b - common
     overlaps: tuple[Overlap, ...] = ()
-    if one.selection.nested and two.selection.nested:
-        later = np.sort(np.maximum(first, second))
-        for k in _grid(min(len(a), len(b)), budgets):
-            share = int(np.searchsorted(later, k)) / k
-            overlaps += (Overlap(k, share, None if pool is None else k / pool),)
+    if lineup.entries[one].selection.nested and lineup.entries[two].selection.nested:
+        ks = _grid(min(a, b), budgets)
+        shares = lineup.overlap(one, two, np.array(ks, np.int64))
+        overlaps = tuple(
+            Overlap(k, float(share), None if pool is None else k / pool) for k, share in zip(ks, shares, strict=True)
+        )
     return Pair(
-        one.name, two.name, common, common / union if union else 1.0, None if not pool else len(a) * len(b) / pool,
-        overlaps, _correlation(first, second),
+        lineup.names[one], lineup.names[two], common, common / union if union else 1.0,
+        None if not pool else a * b / pool, overlaps, _correlation(ranks[0, both], ranks[1, both]),
     )  # fmt: skip
 
 
@@ -207,35 +172,29 @@ def _grid(largest: int, budgets: Sequence[int] | None) -> list[int]:
 
 
 def _correlation(first: Indices, second: Indices) -> float | None:
-    from scipy.stats import spearmanr
+    """Spearman's, of two lists of different numbers: the correlation of their ranks."""
+    if len(first) < FEWEST_SHARED:
+        return None
+    places = [np.argsort(np.argsort(numbers, kind="stable"), kind="stable") for numbers in (first, second)]
+    return float(np.asarray(np.corrcoef(places))[0, 1])
 
-    return float(spearmanr(first, second).statistic) if len(first) >= FEWEST_SHARED else None
 
-
-def _worth(one: Entry, two: Entry, order: Indices, keys: Indices) -> Worth:
-    """The picks of `one`, as keys, under the utility of `two`, whose dataset has the given keys."""
-    utility = two.utility
-    assert utility is not None
-    by_key = np.argsort(keys, kind="stable")
-    at = np.searchsorted(keys[by_key], order)
-    at[at == len(keys)] = 0
-    rows = by_key[at[keys[by_key[at]] == order]] if len(keys) else np.empty(0, np.int64)
-    mine, own = coverage.places(utility, rows), coverage.places(utility, two.selection.order)
-    weight = coverage.weights(utility)
-    value, ours, whole = (
-        float(weight @ coverage.best(utility, places)) for places in (mine, own, np.arange(utility.shape[1]))
-    )
+def _worth(lineup: Lineup, one: int, two: int, sizes: Sequence[int]) -> Worth:
+    """The picks of `one` under the utility of `two`."""
+    value, ours = (float(lineup.worth(which, two)[sizes[which] - 1]) if sizes[which] else 0.0 for which in (one, two))
+    whole = lineup.whole(two)
     return Worth(
-        one.name, two.name, value, value / ours if ours > 0 else None, value / whole if whole > 0 else None,
-        len(order) - len(mine),
+        lineup.names[one], lineup.names[two], value, value / ours if ours > 0 else None,
+        value / whole if whole > 0 else None, int((~lineup.known(one, two)[: sizes[one]]).sum()),
     )  # fmt: skip
 
 
-def _groups(entries: Sequence[Entry], most: int) -> tuple[tuple[Shares, ...], Shares | None, int]:
+def _groups(
+    entries: Sequence[Entry], labels: Sequence[Sequence[str | None] | None], sizes: Sequence[int], most: int
+) -> tuple[tuple[Shares, ...], Shares | None, int]:
     counts: list[Counter[str] | None] = []
-    for entry in entries:
-        labels = entry.labels
-        of = None if labels is None else (labels[row] for row in entry.selection.order.tolist())
+    for entry, given, size in zip(entries, labels, sizes, strict=True):
+        of = None if given is None else (given[row] for row in entry.selection.order[:size].tolist())
         counts.append(None if of is None else Counter(MISSING if label is None else str(label) for label in of))
     totals: Counter[str] = Counter()
     for count in counts:
@@ -266,7 +225,9 @@ def _sentences(
         if pair.chance is not None:
             text += f"; two random choices would share about {pair.chance:,.0f}"
         if pair.correlation is not None:
-            text += f". The rank correlation of their orders over the shared rows is {pair.correlation:.2f}"
+            text += (
+                f". The rank correlation of their orders over the shared rows is {round(pair.correlation, 2) + 0.0:.2f}"
+            )
         told.append(text + ".")
     for one in worth:
         if one.of_own is not None:

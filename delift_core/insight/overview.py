@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from delift_core.types import Doubles, Floats, Indices, Utility
 
 MOST_CELLS = 400  # on each side
+_ROWS = 64  # summed up at once: their copies fit into a processor's cache
 How = Literal["mean", "max", "share"]
 
 
@@ -41,9 +43,10 @@ def overview(utility: Utility, rows: Indices, columns: Indices, how: How = "mean
     row_edges, column_edges = _edges(len(rows), cells), _edges(len(columns), cells)
     values = np.full((len(row_edges) - 1, len(column_edges) - 1), np.nan, np.float32)
     if rows.size and columns.size:
+        read = _reader(utility)
         for i in range(len(values)):
-            part = cells_of(utility, rows[row_edges[i] : row_edges[i + 1]], columns)  # (b, C)
-            values[i] = _summary(part, column_edges[:-1], how)
+            part = read(rows[row_edges[i] : row_edges[i + 1]])  # (b, all candidates)
+            values[i] = _summary(part, columns, column_edges[:-1], how)
     return Overview(values, rows, columns, row_edges, column_edges, how)
 
 
@@ -75,17 +78,18 @@ def effects(utility: Utility) -> Effects:
     r, c = utility.shape
     best, helped = np.full(r, np.nan), np.full(r, np.nan)
     total, above, count = np.zeros(c), np.zeros(c), np.zeros(c)
-    columns = np.arange(c)
-    for start in range(0, r if c else 0, 512):
-        part = cells_of(utility, np.arange(start, min(r, start + 512)), columns)
+    read = _reader(utility)
+    for start in range(0, r if c else 0, _ROWS):
+        here = slice(start, min(r, start + _ROWS))
+        part = read(here)
         known = ~np.isnan(part)
-        filled = np.where(known, part, 0.0)
+        filled = np.where(known, part, np.float32(0))
         stored = known.sum(axis=1)
         some = stored > 0
-        best[start : start + len(part)][some] = np.where(known, part, -np.inf).max(axis=1)[some]
-        helped[start : start + len(part)][some] = filled.sum(axis=1, dtype=np.float64)[some] / stored[some]
+        best[here][some] = np.fmax.reduce(part, axis=1)[some]
+        helped[here][some] = filled.sum(axis=1, dtype=np.float64)[some] / stored[some]
         total += filled.sum(axis=0, dtype=np.float64)
-        above += (filled > 0).sum(axis=0)
+        above += (part > 0).sum(axis=0)
         count += known.sum(axis=0)
     seen = count > 0
     given, share = np.full(c, np.nan), np.full(c, np.nan)
@@ -103,15 +107,34 @@ def _edges(n: int, cells: int) -> Indices:
     return np.unique(np.linspace(0, n, min(n, cells) + 1).round().astype(np.int64))
 
 
-def _summary(part: Floats, starts: Indices, how: How) -> Floats:
-    """One value per run of columns of (b, C), NaN where a block holds no pair."""
+def _reader(utility: Utility) -> Callable[[Indices | slice], Floats]:
+    """Reads the values (b, C) of some rows, all candidates in the utility's own order; NaN where one is missing."""
+    values: Any = utility.values
+    if utility.is_dense:
+        return lambda rows: np.asarray(values[rows], dtype=np.float32)
+    by_row = values.tocsr()
+
+    def read(rows: Indices | slice) -> Floats:
+        part = by_row[rows].tocoo()
+        out = np.full(part.shape, np.nan, np.float32)
+        out[part.row, part.col] = part.data
+        return out
+
+    return read
+
+
+def _summary(part: Floats, columns: Indices, starts: Indices, how: How) -> Floats:
+    """One value per run of the ordered columns of (b, C), NaN where a block holds no pair.
+
+    Rows are summed up first, so that single columns are put in order instead of the whole part.
+    """
     known: NDArray[np.bool_] = ~np.isnan(part)
-    count = np.add.reduceat(known.sum(axis=0), starts)
+    count = np.add.reduceat(known.sum(axis=0)[columns], starts)
     if how == "max":
-        value = np.maximum.reduceat(np.where(known, part, -np.inf).max(axis=0), starts)
+        value = np.fmax.reduceat(np.fmax.reduce(part, axis=0)[columns], starts)
     else:
-        counted = part > 0 if how == "share" else np.where(known, part, 0)
-        per_column = counted.sum(axis=0, dtype=np.float64)
+        counted = part > 0 if how == "share" else np.where(known, part, np.float32(0))
+        per_column = counted.sum(axis=0, dtype=np.float64)[columns]
         value = np.add.reduceat(per_column, starts) / np.maximum(count, 1)
     result: Floats = np.where(count > 0, value, np.nan).astype(np.float32)
     return result

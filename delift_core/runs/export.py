@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from delift_core.errors import ConfigError, WorkspaceError, unknown
-from delift_core.runs import files, tables
+from delift_core.runs import files, formats, tables
 from delift_core.runs.cut import config_at
 from delift_core.runs.run import Run
 from delift_core.types import Dataset, Indices, Refusal
@@ -25,11 +25,11 @@ class Export:
 
     out: Path
     rows: int  # picked rows
-    records: int  # lines or table rows: rows that come from one source record share it
+    records: int  # lines or table rows: rows that come from one source record share it, except in training formats
     bytes: int
     sha256: str  # of the file
     rejected: int  # lines of the rejected file; 0 without one
-    notes: tuple[str, ...] = ()  # what a table could not hold as it was
+    notes: tuple[str, ...] = ()  # what the format could not hold as it was
 
 
 def write_subset(
@@ -41,13 +41,15 @@ def write_subset(
     k: int | None = None,
     rejected: Path | None = None,
     refusals: Iterable[Refusal] = (),
+    chats: Callable[[Indices], Iterator[formats.Chat]] | None = None,
 ) -> Export:
     """Write the picked records of `dataset` (the run's pool) to `out`, each whole file or nothing.
 
     JSON Lines holds the original records, byte for byte where the source was JSON Lines, in pick order, so that the
     first lines are the subset of a smaller budget.  Parquet and CSV hold them by value, one column per field.
-    Rows that come from one record (one per assistant turn) write it once.  `k` takes another budget than the run's,
-    where its order is nested.
+    Rows that come from one record (one per assistant turn) write it once.  The training formats (`formats.FORMATS`)
+    hold one entry per picked row instead, and read the rows' turns from `chats`.  `k` takes another budget than the
+    run's, where its order is nested.
 
     `rejected` gets one JSON object per record that is not in the subset: row (0-based index of the record in the
     source), id, reason, record; and with `refusals` the rows that were refused at reading time.
@@ -55,11 +57,11 @@ def write_subset(
     Raises ConfigError for an unknown format or budget, WorkspaceError for a disk that is full or a place that cannot
     be written.
     """
-    writer = _writer(format)
-    picked = _picked(run, k)
+    _known(format)
+    picked = picked_at(run, k)
     _check(run, dataset, out, rejected)
     source = dataset.table["row"].to_numpy()
-    written = _first_of_record(source, picked)
+    written = picked if format in formats.FORMATS else _first_of_record(source, picked)
     with ExitStack() as stack:  # both files are complete before the first one takes its name
         target = stack.enter_context(files.atomic(out))
         count = 0
@@ -68,7 +70,13 @@ def write_subset(
             for line in rejections(run, dataset, picked, refusals):
                 second.write(line + b"\n")
                 count += 1
-        notes = writer(target, lambda: dataset.originals_of(written))
+        if format in formats.FORMATS:
+            if chats is None:
+                raise ValueError(f"the format {format} reads the rows' turns: give chats")
+            read = chats
+            notes = (*formats.write(target, format, lambda: read(picked)), *_others_of_record(source, picked))
+        else:
+            notes = _WRITERS[format](target, lambda: dataset.originals_of(written))
         target.flush()
     return Export(out, len(picked), len(written), target.size, target.sha256.hexdigest(), count, notes)
 
@@ -111,21 +119,30 @@ def _jsonl(out: files.HashingFile, records: Callable[[], Iterator[bytes]]) -> tu
     return ()
 
 
-_FORMATS: dict[str, Writer] = {"jsonl": _jsonl, "parquet": tables.parquet, "csv": tables.csv}
-FORMATS: tuple[str, ...] = tuple(_FORMATS)
+_WRITERS: dict[str, Writer] = {"jsonl": _jsonl, "parquet": tables.parquet, "csv": tables.csv}
+FORMATS: tuple[str, ...] = (*_WRITERS, *formats.FORMATS)
 
 
-def _writer(format: str) -> Writer:
-    if format not in _FORMATS:
-        raise unknown("export format", format, _FORMATS)
-    return _FORMATS[format]
+def _known(format: str) -> None:
+    if format not in FORMATS:
+        raise unknown("export format", format, FORMATS)
 
 
-def _picked(run: Run, k: int | None) -> Indices:
+def picked_at(run: Run, k: int | None) -> Indices:
+    """(k,) row indices of the first `k` picks, the run's own without one; raises ConfigError as `config_at` does."""
     if k is None or k == run.k:
         return run.picked
     config_at(run, k)  # raises for a budget that is no cut of this order
     return run.selection.order[:k]
+
+
+def _others_of_record(source: Indices, picked: Indices) -> tuple[str, ...]:
+    """A note on rows that were not picked though another row of their record was."""
+    others = int(np.isin(source, source[picked]).sum()) - len(picked)
+    if not others:
+        return ()
+    rows = "row is" if others == 1 else "rows are"
+    return (f"{others:,} {rows} left out whose record gave another row that was picked (answers of one conversation).",)
 
 
 def _check(run: Run, dataset: Dataset, out: Path, rejected: Path | None) -> None:

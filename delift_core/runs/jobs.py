@@ -53,6 +53,11 @@ def start_map(workspace: Workspace, id: str) -> bool:
     return _start(workspace, id, "map", lambda: run.map() is not None)
 
 
+def start_stability(workspace: Workspace, id: str) -> bool:
+    """Measure in the background how stable a finished run's choice is; False when it is being measured already."""
+    return _start(workspace, id, "stability", lambda: False)
+
+
 def state(workspace: Workspace, id: str, kind: JobKind = "run") -> State | None:
     """How a run stands, after looking whether its worker still lives; None where there never was such a job."""
     found = job(workspace, id, kind)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from delift_core.figures import points
 from delift_core.runs import jobs
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
+from pages._mapview import MapView
 from tests.app.scored import K, store
 from tests.app.steps import HOSTILE, said, visit
 
@@ -75,11 +79,11 @@ def test_a_row_says_where_it_stands(app: AppTest, no_sample: None, ws: Workspace
     run = store(ws, pool)
     picked, late = run.selection.order[0], run.selection.order[K]
     visit(app, "map", row=pool.ids[picked])
-    assert "Selected: pick 1 of 38" in said(app)
+    assert f"Pick 1 of the {K} that the budget keeps" in said(app)
     app.text_input(key="row").set_value(pool.ids[late]).run()
     assert f"It enters at a budget of {K + 1} rows" in said(app)
     app.text_input(key="row").set_value(pool.ids[5]).run()
-    assert f"an exact copy of row {pool.ids[4]}" in said(app)
+    assert "**Exact copy**" in said(app)
 
 
 def test_an_unknown_row_is_named_and_nothing_breaks(
@@ -110,6 +114,7 @@ def test_an_outline_narrows_the_table_to_the_rows_inside(
     visit(app, "map")
     app.session_state["map.outline"] = [[-0.5, -0.5], [0.5, -0.5], [0.5, 2.5], [-0.5, 2.5]]
     app.run()
+    app.selectbox(key="map.filter").set_value("inside the outline").run()
     assert not app.exception
     assert sorted(app.dataframe[0].value["id"]) == sorted(pool.ids[i] for i in range(3))
     app.button(key="map.clear").click().run()
@@ -175,3 +180,80 @@ def test_an_order_that_is_not_nested_has_no_budget_slider_and_says_so(
     assert not app.exception
     assert not app.slider
     assert "not nested" in said(app)
+
+
+def test_the_table_narrows_to_one_group_of_what_the_map_is_coloured_by(
+    app: AppTest, no_sample: None, ws: Workspace, pool: Dataset
+) -> None:
+    store(ws, pool)
+    visit(app, "map", colour="field: topic")
+    topics = pool.group("topic")
+    assert app.selectbox(key="map.filter").options[0] == "all rows"
+    app.selectbox(key="map.filter").set_value("topic: sums").run()
+    assert not app.exception
+    wanted = {pool.ids[i] for i in range(len(pool)) if topics[i] == "sums"}
+    assert set(app.dataframe[0].value["id"]) == wanted
+    app.selectbox(key="colour").set_value("membership").run()  # a group of another colouring is let go
+    assert app.selectbox(key="map.filter").value == "all rows"
+    app.selectbox(key="map.filter").set_value("membership: selected").run()
+    assert app.dataframe[0].value["selected"].all()
+    assert len(app.dataframe[0].value) == K
+
+
+def test_a_pool_too_large_to_draw_says_how_many_rows_are_points(
+    app: AppTest, no_sample: None, ws: Workspace, pool: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "MOST_ROWS", 20)
+    monkeypatch.setattr(points, "MOST_SHOWN", 15)
+    store(ws, pool)
+    visit(app, "map")
+    assert not app.exception
+    assert f"15 of {len(pool)} rows are shown as points" in said(app)
+
+
+@pytest.fixture
+def view(ws: Workspace, pool: Dataset) -> MapView:
+    return MapView(store(ws, pool), pool, {"pool": np.zeros((len(pool), 2), np.float32)})
+
+
+def test_the_keyboard_steps_through_the_picks(view: MapView) -> None:
+    order = view.run.selection.order
+    assert view.step(None, 1) == order[0]
+    assert view.step(5, 1) == order[0]  # a copy stands in no order
+    assert view.step(int(order[3]), 1) == order[4]
+    assert view.step(int(order[3]), -1) == order[2]
+    assert view.step(int(order[0]), -1) is None
+    assert view.step(int(order[-1]), 1) is None
+
+
+def test_ids_are_found_and_named(view: MapView) -> None:
+    for row in range(len(view.pool)):
+        assert view.row_of(view.id_of(row)) == row
+    assert view.row_of("no such") is None
+
+
+def test_pins_and_bans_are_marked_and_always_drawn(view: MapView, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points, "MOST_ROWS", 20)
+    monkeypatch.setattr(points, "MOST_SHOWN", 10)
+    message, part = view.layer("membership", "light", K, 9, None, pinned=[7], banned=[0])
+    assert part is not None
+    assert {0, 7, 9} <= set(part.rows)
+    assert b'"pinned": [7], "banned": [0]' in message
+
+
+def test_stability_colours_the_map_where_it_was_measured(view: MapView) -> None:
+    assert "stability" not in view.colour_names()
+    frequency = np.linspace(0, 1, len(view.pool))
+    frequency[3] = np.nan
+    measured = replace(view, frequency=frequency)
+    assert "stability" in measured.colour_names()
+    colouring = measured.colouring("stability", "light")
+    assert colouring.codes[3] == points.LEVELS
+    assert colouring.codes[-1] == points.LEVELS - 1
+
+
+def test_the_curves_are_the_same_figures_at_every_budget_and_the_cut_moves(view: MapView) -> None:
+    assert view.curves("light") is view.curves("light")
+    selection = view.run.selection
+    assert view.cut(K)["map_curve"] == pytest.approx(100 * selection.head(K).share)
+    assert view.cut(K)["map_gains"] == selection.gains[K - 1]

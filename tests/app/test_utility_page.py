@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from delift_core import cli
+from delift_core import cli, figures
+from delift_core.insight.overview import overview
 from delift_core.runs import files
-from delift_core.runs.run import Run
+from delift_core.runs.run import Run, write_utility
 from delift_core.runs.workspace import Workspace
 from delift_core.scoring.shots import MultiShotUtility, ShotReading, summary_of
-from delift_core.types import Dataset
+from delift_core.types import Dataset, Utility
 from pages import _jobs
 from pages._shotsview import table
 from tests.app.scored import store
@@ -72,6 +74,39 @@ def test_blocks_can_show_the_maximum_or_the_share_above_zero(
     visit(app, "utility", cells=how)
     assert not app.exception
     assert ("share of pairs" if how == "share" else "maximum") in app.get("plotly_chart")[0].proto.spec
+
+
+@pytest.mark.parametrize(
+    ("part", "drawn", "rows", "columns"),
+    [
+        ("pool", True, "38 helped rows: by cluster on the map, then by pick", "by cluster on the map, then by pick"),
+        ("pool", False, "38 helped rows: by like utility, then by pick", "by like utility, then by pick"),
+        ("target", False, "5 helped rows: by like utility", "by like utility, then by pick"),
+    ],
+)
+def test_the_axes_say_how_rows_and_columns_were_put_in_order(
+    app: AppTest, no_sample: None, ws: Workspace, pool: Dataset, part: str, drawn: bool, rows: str, columns: str
+) -> None:
+    run = store(ws, pool, drawn=drawn)
+    whole = run.utility("pool", "l2")
+    assert isinstance(whole.values, np.ndarray)
+    few = replace(whole, values=whole.values[:5], helped=whole.helped[:5], baseline=None)
+    write_utility(run.folder, "target", few)  # rows of a target are never picked
+    visit(app, "utility", part=part)
+    assert not app.exception
+    layout = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]
+    assert layout["yaxis"]["title"]["text"] == rows
+    assert layout["xaxis"]["title"]["text"] == f"38 candidates: {columns}"
+
+
+def test_shares_of_0_are_no_gaps_on_a_dark_page() -> None:
+    utility = Utility(np.zeros((3, 3), np.float32), np.arange(3), np.arange(3), "l2")
+    view = overview(utility, np.arange(3), np.arange(3), "share")
+    themes: tuple[figures.Theme, ...] = ("light", "dark")
+    for theme, least in zip(themes, (0.0, 0.25), strict=True):
+        scale = figures.heatmap(view, "l2", theme=theme).data[0].colorscale
+        low, high = (sum(int(scale[end][1][at : at + 2], 16) for at in (1, 3, 5)) / 765 for end in (0, -1))
+        assert least < low < high, "bright blocks help often, on both pages"
 
 
 def test_a_block_opens_the_single_pairs(app: AppTest, no_sample: None, ws: Workspace, pool: Dataset) -> None:

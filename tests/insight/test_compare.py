@@ -10,7 +10,9 @@ import pytest
 from scipy import sparse
 
 from delift_core.errors import ConfigError
-from delift_core.insight.compare import Entry, compare
+from delift_core.insight import worth
+from delift_core.insight.compare import Entry, Lineup, compare
+from delift_core.insight.coverage import weights
 from delift_core.types import Selection, Utility
 
 
@@ -145,3 +147,73 @@ def test_the_comparison_of_four_is_json() -> None:
 def test_what_cannot_be_compared_says_why(entries: list[Entry], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compare(entries)
+
+
+# --- rows matched once, any budget looked up -----------------------------------------------------------------------
+
+
+def covered(utility: Utility, columns: Any) -> float:
+    """The value of some columns, straight from its definition."""
+    dense = utility.values if utility.is_dense else np.asarray(utility.values.todense())  # type: ignore[union-attr]
+    best = np.nan_to_num(np.asarray(dense)[:, columns], nan=0.0).max(axis=1, initial=0.0)
+    return float(weights(utility) @ best)
+
+
+def noisy(thin: bool, rng: np.random.Generator) -> Utility:
+    """Values of both signs with holes, over 12 rows and 9 candidates, rows of different weight."""
+    values = rng.normal(size=(12, 9)).astype(np.float32)
+    holes = rng.random(values.shape) < 0.3
+    stored = sparse.csc_array(np.where(holes, 0, values)) if thin else np.where(holes, np.nan, values)
+    return Utility(stored, np.arange(12), 20 + np.arange(9), "l2", weights=rng.integers(1, 4, 12).astype(float))
+
+
+@pytest.mark.parametrize("thin", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_worth_of_every_prefix_is_that_of_its_columns(thin: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    utility = noisy(thin, rng)
+    rows = rng.permutation(np.arange(17, 29))[:10]  # some are no candidates
+    columns = worth.positions(utility, rows)
+    assert [utility.candidates[c] if c >= 0 else -1 for c in columns] == [r if r >= 20 else -1 for r in rows]
+    expected = [covered(utility, columns[:k][columns[:k] >= 0]) for k in range(1, len(columns) + 1)]
+    assert worth.running(utility, columns) == pytest.approx(expected, rel=1e-5)
+    assert worth.whole(utility) == pytest.approx(covered(utility, np.arange(9)), rel=1e-5)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_cut_lineup_says_what_comparing_the_cut_selections_says(ids: bool) -> None:
+    rng = np.random.default_rng(1)
+    names = [f"row {i}" for i in range(40)] if ids else None
+    labels = [f"g{i % 3}" for i in range(40)]
+    orders = [rng.permutation(40)[:30] for _ in range(3)]
+    utility = Utility(rng.random((40, 40)).astype(np.float32), np.arange(40), np.arange(40), "l2")
+
+    def entries(cut: list[int]) -> list[Entry]:
+        return [
+            entry(f"run {i}", order[:k], ids=names, labels=labels, candidates=np.arange(40), utility=utility)
+            for i, (order, k) in enumerate(zip(orders, cut, strict=True))
+        ]
+
+    sizes = [7, 12, 20]
+    assert compare(Lineup(tuple(entries([30] * 3))), sizes=sizes) == compare(entries(sizes))
+
+
+def test_rows_are_sorted_into_the_core_and_those_of_one_run_alone() -> None:
+    lineup = Lineup((entry("a", [5, 1, 2, 3]), entry("b", [2, 5, 7, 1]), entry("c", [9, 5, 2, 8])))
+    assert lineup.core([3, 3, 3]).tolist() == [5, 2] and lineup.core([1, 1, 1]).tolist() == []
+    assert [lineup.only(i, [3, 3, 3]).tolist() for i in range(3)] == [[1], [7], [9]]
+    assert lineup.earliest[[5, 7, 8, 0]].tolist() == [0, 2, 3, -1]
+
+
+def test_rows_after_the_last_candidate_count_as_rows() -> None:
+    assert Lineup((entry("a", [1], total=9), entry("b", [2], total=9))).count == 9
+
+
+def test_of_many_pairs_the_closest_and_the_farthest_are_read_first() -> None:
+    rows = np.arange(10)
+    found = compare([
+        entry("a", [0, 1, 2], tokens=rows), entry("b", [0, 1, 5], tokens=rows), entry("c", [2, 8, 9], tokens=rows)
+    ])  # fmt: skip
+    closest, farthest, *rest = found.headlines
+    assert closest.startswith("Closest: a (3 rows) and b") and farthest.startswith("Farthest apart: b (3 rows) and c")
+    assert rest == [found.sentences[-1]] and rest[0].startswith("Tokens:")

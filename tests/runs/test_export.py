@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import pytest
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, WorkspaceError
 from delift_core.runs.export import write_subset
+from delift_core.runs.formats import Chat
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
-from delift_core.types import Dataset, Refusal, Selection
+from delift_core.types import Dataset, Indices, Refusal, Selection
 
 from .conftest import finish, leftovers, make_dataset
 
@@ -149,7 +150,33 @@ def test_records_that_are_no_objects_get_a_column(ws: Workspace, config: RunConf
     assert pq.read_table(tmp_path / "s.parquet").to_pylist() == [{"record": "just text"}, {"record": "more"}]
 
 
-@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv"])
+def chats(rows: Indices) -> Iterator[Chat]:
+    """Rows as turns, without looking at their records."""
+    for row in rows:
+        yield Chat((("user", f"prompt {row}"),), f"response {row}", f"prompt {row}")
+
+
+@pytest.mark.parametrize("format", ["trl", "llama-factory"])
+def test_training_formats_hold_each_picked_row_and_count_those_of_its_record(
+    ws: Workspace, config: RunConfig, tmp_path: Path, format: str
+) -> None:
+    pool = make_dataset(tmp_path / "p", [b'{"c": 0}', b'{"c": 1}', b'{"c": 2}'], [(i // 2, i) for i in range(6)])
+    order = np.array([3, 2, 0, 5, 4, 1])
+    run = finish(ws, config, pool, Selection(order, np.ones(6), np.arange(1.0, 7), 6.0), k=3)
+    made = write_subset(
+        run, pool, tmp_path / "s", format=format, rejected=tmp_path / "r.jsonl", chats=chats
+    )  # fmt: skip
+    assert (made.rows, made.records) == (3, 3) and "1 row is left out whose record gave another" in made.notes[-1]
+    assert [r["row"] for r in rejected(tmp_path / "r.jsonl")] == [2]
+    if format == "trl":
+        found = [json.loads(line)["completion"][0]["content"] for line in lines(tmp_path / "s")]
+        assert found == ["response 3", "response 2", "response 0"]
+    with pytest.raises(ValueError, match="give chats"):
+        write_subset(run, pool, tmp_path / "t", format=format)
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv", "trl", "axolotl"])
 def test_a_full_disk_leaves_the_old_files_and_nothing_half_written(
     done: Run, pool: Dataset, tmp_path: Path, format: str, fill_disk: Callable[[int], None]
 ) -> None:
@@ -160,7 +187,7 @@ def test_a_full_disk_leaves_the_old_files_and_nothing_half_written(
     rest.write_text("old rest")
     fill_disk(0)
     with pytest.raises(WorkspaceError, match="disk is full"):
-        write_subset(done, pool, out, format=format, rejected=rest)
+        write_subset(done, pool, out, format=format, rejected=rest, chats=chats)
     assert out.read_text() == "old subset" and rest.read_text() == "old rest"
     assert leftovers(folder) == []
 

@@ -1,0 +1,104 @@
+"""Where an example helped: the response of the helped row, token by token, before and after the example.
+
+The model is read by a worker process that stays warm (delift_core/token_detail.py), never in the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from delift_core.errors import DeliftError
+from delift_core.figures import alt_of
+from delift_core.figures.tokens import SHOWN, changes, message
+from delift_core.insight.tokens import table
+from delift_core.registry import METHODS, reads_texts
+from delift_core.runs import warm
+from delift_core.runs.run import Part, Run
+from pages import _widgets as widgets
+
+WORKER = "delift_core.review.token_detail"
+_ASSETS = Path(__file__).parents[1] / "assets"
+_HTML = '<div class="tokens" tabindex="0" role="group" dir="auto"></div>\n<div class="legend"></div>\n'
+
+
+def _text(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")
+
+
+_response = st.components.v2.component("delift_tokens", html=_HTML, css=_text("tokens.css"), js=_text("tokens.js"))
+
+
+def worker() -> warm.Warm:
+    """The worker of this workspace, one for the whole server; it starts at its first question."""
+    return warm.shared(warm.module_command(WORKER, "--workspace", str(widgets.workspace().root)))
+
+
+def where_it_helped(run: Run, part: Part, row: int, example: int) -> None:
+    """The tokens of helped row `row` before and after candidate `example`, both as rows of their datasets.
+
+    Runs whose pairs no language model read say so instead.
+    """
+    st.subheader("Where it helped")
+    method = run.config.method
+    if method not in METHODS or not reads_texts(method):
+        st.caption(
+            "This run compared the two rows as vectors; no language model read one as the example of the other, so "
+            "there are no tokens to show. A run of delift, delift-task or delift-continual has them."
+        )
+        return
+    # The manifest's hash stands in the question so that a run that was made again is read again.
+    _where({"run": run.id, "part": part, "row": row, "example": example, "manifest": run.manifest["hash"]})
+
+
+@st.fragment(parallel=True)
+def _where(question: dict[str, Any]) -> None:
+    """Ask when somebody presses the button, or at once where the answer is quick."""
+    held, slot = worker(), st.empty()
+    if not (held.holds(question) or held.ready):
+        with slot.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button("Show where it helped", key="tokens.show", icon=":material/format_ink_highlighter:")
+            st.caption("Loads the run's language model once, which takes some seconds; later pairs come at once.")
+        if not pressed:
+            return
+    try:
+        with slot, st.spinner("Reading the response without and with the example"):
+            record = held.ask(question)
+    except DeliftError as error:
+        widgets.error_box(error)
+        return
+    slot.empty()
+    show(record)
+
+
+def show(record: dict[str, Any]) -> None:
+    """One record of `token_detail`: the coloured response, the two lines, sentences and a table."""
+    tokens, theme = record["tokens"], widgets.theme()
+    st.caption(
+        f"Distance to a sure answer {record['d_before']:.4f} → {record['d_after']:.4f}, utility {record['l2']:+.4f}. "
+        f"Log probability per token {record['l_before']:.4f} → {record['l_after']:.4f}, PMI {record['pmi']:+.4f}."
+    )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        label = "Response of the helped row; each token is marked by how much the example changed its probability"
+        _response(data=message(tokens, label=label, theme=theme), key="tokens.response")
+        if len(tokens) > SHOWN:
+            st.caption(f"The first {SHOWN:,} of {len(tokens):,} tokens; the measures are of all of them.")
+    with right:
+        figure = changes(tokens, theme=theme)
+        st.plotly_chart(figure, key="tokens.figure", config={"displayModeBar": False}, alt=alt_of(figure))
+    st.markdown("\n".join(f"- {widgets.escape(sentence)}" for sentence in record["sentences"]))
+    for note in record["notes"]:
+        st.caption(widgets.escape(note))
+    with st.expander("All tokens as a table"):
+        st.dataframe(
+            pd.DataFrame(table(tokens)), hide_index=True, height=min(360, 38 + 35 * len(tokens)),
+            alt=f"The {len(tokens)} tokens with their probability without and with the example",
+            column_config={
+                name: st.column_config.NumberColumn(format=form)
+                for name, form in (("before", "%.4f"), ("after", "%.4f"), ("change", "%+.4f"))
+            },
+        )  # fmt: skip

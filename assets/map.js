@@ -64,6 +64,7 @@ function load(map, header, body) {
   map.layer = map.drawn = null
   map.names = header.ids ? new TextDecoder().decode(body.subarray(4 * total + 4 * n)).split("\n") : null
   map.view = { x: 0.5, y: 0.5, zoom: 1 }
+  for (const element of map.root.querySelectorAll(".more")) element.hidden = !header.lasso
 }
 
 function mount(root) {
@@ -180,7 +181,7 @@ function press(map, e) {
   map.canvas.focus({ preventScroll: true })
   map.canvas.setPointerCapture(e.pointerId)
   const point = at(map, e)
-  if (map.mode === "lasso" || e.shiftKey) map.lasso = [point]
+  if (map.header.lasso && (map.mode === "lasso" || e.shiftKey)) map.lasso = [point]
   map.drag = { last: point, moved: 0 }
 }
 
@@ -225,9 +226,9 @@ function key(map, e) {
   else if (e.key === "-") zoom(map, 1 / 1.4, [w / 2, h / 2])
   else if (e.key === "0") tool(map, "all")
   else if (e.ctrlKey || e.metaKey || e.altKey) return
-  else if (e.key === "n" || e.key === "p") map.component.setTriggerValue("step", e.key === "n" ? 1 : -1)
+  else if (map.header.lasso && (e.key === "n" || e.key === "p")) map.component.setTriggerValue("step", e.key === "n" ? 1 : -1)
   else if (e.key === "Enter") focus(map, nearest(map, [w / 2, h / 2], Infinity, map.n))
-  else if (e.key === "l") tool(map, map.mode === "lasso" ? "pan" : "lasso")
+  else if (map.header.lasso && e.key === "l") tool(map, map.mode === "lasso" ? "pan" : "lasso")
   else return
   e.preventDefault()
 }

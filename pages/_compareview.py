@@ -189,7 +189,9 @@ class CompareView:
         assert self.places is not None
         if place not in self._geometries:
             ranks = self.lineup.earliest if place is None else self.lineup.ranks[place]
-            self._geometries[place] = points.geometry({"pool": self.places}, ranks, self.ids, key=self.map_key(place))
+            self._geometries[place] = points.geometry(
+                {"pool": self.places}, ranks, self.ids, key=self.map_key(place), lasso=False
+            )  # fmt: skip
         return self._geometries[place]
 
     def layer_of_two(self, place: int, pair: Sequence[int], sizes: Sequence[int], theme: Theme, focus: Any) -> bytes:

@@ -13,7 +13,7 @@ _MAP_HTML = """
 <div class="map">
   <div class="tools" role="toolbar" aria-label="Map tools">
     <button type="button" data-tool="pan" aria-pressed="true" title="Drag moves the map">Move</button>
-    <button type="button" data-tool="lasso" aria-pressed="false"
+    <button type="button" class="more" data-tool="lasso" aria-pressed="false"
       title="Drag outlines rows (key l, or Shift)">Lasso</button>
     <button type="button" data-tool="in" title="Zoom in (key +)" aria-label="Zoom in">+</button>
     <button type="button" data-tool="out" title="Zoom out (key -)" aria-label="Zoom out">&#8722;</button>
@@ -26,8 +26,8 @@ _MAP_HTML = """
   </div>
   <div class="legend"></div>
   <p class="keys" id="keys">Keys on the map: <kbd>arrows</kbd> move, <kbd>+</kbd> <kbd>-</kbd> zoom,
-    <kbd>0</kbd> all, <kbd>n</kbd> <kbd>p</kbd> next and previous pick, <kbd>Enter</kbd> the row nearest the middle,
-    <kbd>l</kbd> lasso.</p>
+    <kbd>0</kbd> all, <kbd>Enter</kbd> the row nearest the middle<span class="more">, <kbd>n</kbd> <kbd>p</kbd> next and
+    previous pick, <kbd>l</kbd> lasso</span>.</p>
   <div class="said" role="status"></div>
 </div>
 """
@@ -54,7 +54,7 @@ def map_canvas(
     *,
     key: str,
     on_focus: Callable[[], None],
-    on_outline: Callable[[], None],
+    on_outline: Callable[[], None] = _nothing,
     on_step: Callable[[], None] = _nothing,
 ) -> None:
     """The map's canvas.

@@ -228,8 +228,9 @@ class MapView:
         })  # fmt: skip
 
     def facts(self, row: int, most: int = 6) -> list[tuple[str, str]]:
-        """The first fields of one row, by name."""
-        return [(name, str(self.pool.table[f"field.{name}"][row].as_py())) for name in self.pool.fields[:most]]
+        """What stands in the first fields of one row, by name."""
+        values = ((name, self.pool.table[f"field.{name}"][row].as_py()) for name in self.pool.fields[:most])
+        return [(name, value) for name, value in values if value is not None]
 
 
 def map_view(run: Run, pool: Dataset) -> MapView:

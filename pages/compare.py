@@ -68,14 +68,10 @@ def on_table(key: str, shown: Indices) -> None:
         focus_number(int(shown[lines[0]]))
 
 
-def no_outline() -> None:
-    """A lasso is not used here."""
-
-
 def canvas(place: int | None, layer: bytes) -> None:
     """The map of one run, or of all, and what colours it."""
     key = f"compare.canvas.{place}"
-    components.map_canvas(view.geometry(place), key=key, on_focus=lambda: on_canvas(key), on_outline=no_outline)
+    components.map_canvas(view.geometry(place), key=key, on_focus=lambda: on_canvas(key))
     components.map_layer(layer, key=f"compare.layer.{place}")
 
 

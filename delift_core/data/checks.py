@@ -22,7 +22,7 @@ _BINS = 40
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"\b[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b"),
-    "ip address": re.compile(rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?![\d.])"),
+    "ip address": re.compile(rf"(?<![\d.])(?:{_OCTET}\.){{3}}{_OCTET}(?!\d|\.\d)"),
     "phone": re.compile(
         r"(?<![\w.])(?:\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}"
         r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4})(?!\w)"
@@ -89,7 +89,7 @@ def profile(dataset: Dataset, *, sample: int = 20_000, seed: int = 0, progress: 
         for kind, found in personal_data(f"{prompt}\n{response}").items():
             personal[kind] += 1
             if personal[kind] <= _SHOWN:
-                examples.append(Finding(row, kind, _masked(found)))
+                examples.append(Finding(row, kind, masked(found)))
     progress("profile", len(rows), len(rows))
     return Profile(
         rows=n, sampled=len(rows), prompt_chars=_lengths(dataset, "prompt"),
@@ -183,6 +183,7 @@ def _languages(dataset: Dataset, rows: Indices) -> dict[str, int]:
     return dict(languages.most_common())
 
 
-def _masked(text: str) -> str:
+def masked(text: str) -> str:
+    """A text of which a fifth at each end is left to read."""
     keep = max(1, len(text) // 5)
     return text[:keep] + "•" * (len(text) - 2 * keep) + text[-keep:]

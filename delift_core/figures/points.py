@@ -60,7 +60,14 @@ class Part:
     ids: pa.ChunkedArray | Sequence[str]  # (m,)
 
 
-def geometry(places: Mapping[str, Floats], rank: Indices, ids: pa.ChunkedArray | Sequence[str], *, key: str) -> bytes:
+def geometry(
+    places: Mapping[str, Floats],
+    rank: Indices,
+    ids: pa.ChunkedArray | Sequence[str],
+    *,
+    key: str,
+    lasso: bool = True,
+) -> bytes:
     """The message that is sent once: where every point is.  `key` ties layers to it.
 
     Args:
@@ -68,6 +75,7 @@ def geometry(places: Mapping[str, Floats], rank: Indices, ids: pa.ChunkedArray |
         rank: (n,) pick number of each pool row, -1 for none.
         ids: (n,) ids of the pool's rows.
         key: of the map on the page.
+        lasso: whether the page answers a lasso, and steps from pick to pick; else the map offers neither.
     """
     parts = {name: places[name] for name in ("pool", "target", "existing") if name in places}
     xy = np.concatenate(list(parts.values())).astype(np.float64)
@@ -84,7 +92,7 @@ def geometry(places: Mapping[str, Floats], rank: Indices, ids: pa.ChunkedArray |
     header = {
         "what": "geometry", "key": key, "version": hashlib.sha256(body).hexdigest()[:16],
         "counts": {name: len(points) for name, points in parts.items()}, "origin": origin.tolist(),
-        "side": side, "dense": dense, "ids": bool(names), "grey": [int(REJECTED[c : c + 2], 16) for c in (1, 3, 5)],
+        "side": side, "lasso": lasso, "dense": dense, "ids": bool(names), "grey": [int(REJECTED[c : c + 2], 16) for c in (1, 3, 5)],
         "marks": {"target": TARGET, "existing": EXISTING},
     }  # fmt: skip
     return _message(header, body)

@@ -48,7 +48,7 @@ def _in_its_place(first: Substitute, loss: float) -> str:
         return f"Nothing is lost without it, so any other row could stand in its place, such as {first.id}."
     if first.recovered > 1:
         return f"Row {first.id} in its place would give more: {percent(first.recovered)} of what is lost."
-    return f"Of the rows outside, {first.id} would make up for most of that: {percent(first.recovered)}."
+    return f"The best row outside to take its place, {first.id}, would make up for {percent(first.recovered)} of that."
 
 
 def _stands_in(found: Representation, unit: str) -> str:

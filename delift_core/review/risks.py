@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from delift_core.data import leaks, open_dataset
-from delift_core.data.checks import Finding, personal_data
+from delift_core.data.checks import Finding, masked, personal_data
 from delift_core.encoded import reads_whole, sentence_encoder, vectors_of
 from delift_core.nearcopies import MEMBERS, SHOWN, THRESHOLD, CopySet, NearCopies
 from delift_core.neighbours import KEPT, kept_graph, near_copies
@@ -64,12 +64,6 @@ def personal_in(dataset: Dataset, rows: Indices, *, progress: Progress = no_prog
     order = sorted(found, key=lambda kind: (-len(found[kind]), kind))
     shown = sorted(examples, key=lambda one: order.index(one.kind))
     return Personal(len(rows), {kind: tuple(found[kind]) for kind in order}, tuple(shown))
-
-
-def masked(text: str) -> str:
-    """A text of which a fifth at each end is left to read."""
-    keep = max(1, len(text) // 5)
-    return text[:keep] + "•" * (len(text) - 2 * keep) + text[-keep:]
 
 
 def close_to(

@@ -28,6 +28,7 @@ def dataset(tmp_path: Path, pairs: list[tuple[str, str | None]]) -> Dataset:
         ("phone", "call +49 170 1234567 today"),
         ("phone", "call (555) 123-4567"),
         ("ip address", "host 192.168.10.254 answered"),
+        ("ip address", "The host is 192.168.10.254."),
         ("credit card", "card 4111 1111 1111 1111."),
         ("iban", "IBAN DE89 3704 0044 0532 0130 00 please"),
         ("social security number", "ssn 078-05-1120"),

@@ -92,7 +92,8 @@ def geometry(
     header = {
         "what": "geometry", "key": key, "version": hashlib.sha256(body).hexdigest()[:16],
         "counts": {name: len(points) for name, points in parts.items()}, "origin": origin.tolist(),
-        "side": side, "lasso": lasso, "dense": dense, "ids": bool(names), "grey": [int(REJECTED[c : c + 2], 16) for c in (1, 3, 5)],
+        "side": side, "lasso": lasso, "dense": dense, "ids": bool(names),
+        "grey": [int(REJECTED[c : c + 2], 16) for c in (1, 3, 5)],
         "marks": {"target": TARGET, "existing": EXISTING},
     }  # fmt: skip
     return _message(header, body)

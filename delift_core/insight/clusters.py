@@ -12,18 +12,23 @@ if TYPE_CHECKING:
     from scipy import sparse
 
 _ROUNDS = 25
+_FIT_AT_MOST = 20_000  # points; the centres of more are found on a sample
 
 
 def cluster(points: Floats, count: int = 10, *, seed: int = 0) -> Indices:
     """Label each of (n, d) points with one of at most `count` clusters: k-means from farthest-first centres.
 
     Labels follow the clusters' places along the points' main direction, so neighbouring labels lie close together.
-    The same input and seed give the same labels.  Fewer distinct points than `count` give fewer labels.
+    The same input and seed give the same labels.  Fewer distinct points than `count` give fewer labels.  Beyond 20,000
+    points the centres come from a seeded sample of so many.
     """
     n = len(points)
     if n == 0:
         return np.empty(0, np.int64)
-    data = np.asarray(points, dtype=np.float64)
+    every = np.asarray(points, dtype=np.float64)
+    data = every
+    if n > _FIT_AT_MOST:
+        data = every[np.sort(np.random.default_rng(seed).choice(n, _FIT_AT_MOST, replace=False))]
     centres = _farthest_first(data, min(count, n), seed)
     labels = _nearest(data, centres)
     for _ in range(_ROUNDS):
@@ -34,7 +39,7 @@ def cluster(points: Floats, count: int = 10, *, seed: int = 0) -> Indices:
         if (moved == labels).all():
             break
         labels = moved
-    used, labels = np.unique(labels, return_inverse=True)
+    used, labels = np.unique(labels if data is every else _nearest(every, centres), return_inverse=True)
     along = _main_axis(data, centres[used])
     place = np.empty(len(used), np.int64)
     place[np.argsort(along, kind="stable")] = np.arange(len(used))

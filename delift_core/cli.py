@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     status = int(answer.pop("status", 0))
     text = answer.pop("text", None)
-    print(json.dumps(answer) if args.json else text or table(answer))
+    try:
+        print(json.dumps(answer) if args.json else text or table(answer), flush=True)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 

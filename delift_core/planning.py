@@ -14,6 +14,7 @@ from delift_core.runs import Run, Workspace
 from delift_core.types import Cost, Indices, Progress, no_progress
 
 DENSE_SECONDS = 300.0  # up to here every pair is scored unless the user says otherwise
+FEW_PAIRS = 5_000  # too few for a plan to learn from: all of them are scored, whatever they cost
 MOST_DENSE = 20_000_000  # pairs that no machine scores in that time
 SURELY_SHORT = 2_000  # rows that every encoder reads in minutes, so that measuring would only cost time
 
@@ -30,14 +31,14 @@ def estimate(ws: Workspace, config: RunConfig) -> Cost:
 def settled(ws: Workspace, config: RunConfig) -> tuple[RunConfig, Cost | None]:
     """The configuration with its pair plan chosen by cost where it says "auto", and that cost where it was measured.
 
-    Every pair where that takes less than five minutes or a plan would save less than half; else the best plan that is
-    known.  A run that is finished already is chosen at once, so that the same words keep giving the same run.
+    Every pair where they are few, take less than five minutes, or a plan would save less than half; else the best plan
+    that is known.  A run that is finished already is chosen at once, so that the same words keep giving the same run.
     """
     if config.pairs != registry.AUTO:
         return config, None
     dense, sparse = (normal(config.with_(pairs=name)) for name in (registry.DENSE, registry.BEST))
     every, some = (sum(open_inputs(ws, c).counts.values()) for c in (dense, sparse))
-    if dense == sparse or 2 * some > every:
+    if dense == sparse or 2 * some > every or every <= FEW_PAIRS:
         return dense, None
     for choice in (dense, sparse):
         if stored(ws, choice.id) is not None:

@@ -82,7 +82,9 @@ def _quota(run: Run, pool: Dataset, k: int) -> None:
 @st.cache_resource(show_spinner="Comparing what each row gets", max_entries=8)
 def _uncovered(home: str, run_id: str, version: str, part: Part, k: int, _run: Run) -> Uncovered:
     picks = _run.selection.order[:k]
-    return uncovered(_run.utility(part), picks, skip=picks if part == "pool" else None)
+    return uncovered(
+        _run.utility(part), picks, skip=picks if part == "pool" else None, same=part == "pool"
+    )  # fmt: skip
 
 
 def _worst(run: Run, pool: Dataset, part: Part, k: int) -> None:

@@ -130,7 +130,11 @@ def _show_pending(run: Run, pool: Dataset) -> None:
                 )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         who = ask_who()
-        if st.button(f"Save {len(changes):,}", key="edits.save", type="primary", icon=":material/save:"):
+        named = bool(who.strip())
+        if st.button(
+            f"Save {len(changes):,}", key="edits.save", type="primary", icon=":material/save:", disabled=not named,
+            help=None if named else "Give your name first: the log keeps one with every edit.",
+        ):  # fmt: skip
             try:
                 _save(run, who)
             except DeliftError as error:
@@ -185,7 +189,11 @@ def _price_and_run(run: Run, pool: Dataset, k: int, edits: Edits, config: RunCon
                 with st.spinner("Choosing again from what the run stored"):
                     st.session_state[PRICE] = (asked, editing.price(ws, run, k, edits=edits))
             label = "Save and make it a run" if unsaved else "Make it a run"
-            if st.button(label, key="edits.run", type="primary", icon=":material/play_arrow:"):
+            nameless = bool(unsaved) and not (st.session_state.get(WHO) or "").strip()
+            if st.button(
+                label, key="edits.run", type="primary", icon=":material/play_arrow:", disabled=nameless,
+                help="Give your name above first: the log keeps one with every edit." if nameless else None,
+            ):  # fmt: skip
                 if unsaved:
                     _save(run, st.session_state.get(WHO) or "")
                 start_from(run, config)

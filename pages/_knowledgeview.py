@@ -45,6 +45,12 @@ def show_knowledge(run: Run, pool: Dataset, k: int, *, on_focus: Callable[[int],
     helped = pool if part == "pool" else widgets.open_dataset_cached(str(run.config.target))
     thresholds = _ask_thresholds(run, part, kind)
     found = knowledge_of(run, part, kind, k, thresholds)
+    if plan := run.config.pairs if not run.utility(part, kind).is_dense else "":
+        st.warning(
+            f"Only the pairs that the plan {widgets.escape(plan)} scored count. What was not scored may teach more, "
+            "so what can be taught is a lower bound below.",
+            icon=":material/data_thresholding:",
+        )
     st.markdown("\n".join(f"- {widgets.escape(sentence)}" for sentence in found.sentences))
     left, right = st.columns([3, 2], gap="large")
     theme = widgets.theme()

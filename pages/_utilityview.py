@@ -169,7 +169,7 @@ def _ordered(
         utility,
         by_cluster_then_rank(cluster(row_points), helped_rank),
         by_cluster_then_rank(cluster(column_points), rank),
-        effects(utility),
+        effects(utility, same=part == "pool"),
         _helped.table["id"].take(utility.helped).to_pylist(),
         _candidates.table["id"].take(utility.candidates).to_pylist(),
         rank,

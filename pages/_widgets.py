@@ -371,7 +371,7 @@ def seconds_text(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "unknown"
     if seconds < 1:
-        return "under a second"
+        return "a second"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5_400:

@@ -125,10 +125,11 @@ def show_maps(sizes: Sequence[int], focus: int | None) -> None:
         st.info("These runs chose from different pools: rows are matched by id, and there is no map of both.")
         return
     if view.places is None:
-        st.info("None of these runs has a map yet. Open one of them on the Map page; the others share it.")
+        st.info("None of these runs has a map yet. The Map page draws it when it is opened; the other runs share it.")
         st.page_link(
-            "pages/map.py", label="Go to Map", icon=":material/scatter_plot:", query_params={"run": view.runs[0].id}
-        )
+            "pages/map.py", label="Draw it on the Map page", icon=":material/scatter_plot:",
+            query_params={"run": view.runs[0].id},
+        )  # fmt: skip
         return
     pairs = [(a, b) for a in range(len(view.runs)) for b in range(a + 1, len(view.runs))]
     labels = {f"{view.names[a]} and {view.names[b]}": (a, b) for a, b in pairs}
@@ -260,7 +261,8 @@ elif what == "rows":
     show_rows(sizes)
 else:
     if by is None:
-        st.caption("Choose a column under Groups to see the share of each group in each run.")
+        told = "Choose a column under Groups to see the share of each group in each run."
+        st.caption(told if view.columns else "These pools have no column in common to group by.")
     else:
         tables.show_table(tables.groups_table(found), "Share of each group in each run", "compare.groups")
     tables.show_table(tables.sizes_table(found), "Rows and tokens of each run", "compare.sizes")

@@ -179,7 +179,8 @@ def add() -> None:
         )  # fmt: skip
         st.session_state.pop("source", None)
         st.session_state["dataset"] = dataset.fingerprint
-        st.session_state["said"] = f"{len(dataset):,} rows loaded."
+        refused = widgets.dataset_report(dataset.fingerprint).refused
+        st.session_state["said"] = f"{len(dataset):,} rows loaded, {refused:,} refused. Run chooses from them."
         st.rerun()
 
 
@@ -255,7 +256,9 @@ def show_contents(dataset: Dataset) -> None:
         st.subheader("Personal data")
         if found.personal:
             counts(found.personal, "kind", "Rows that seem to hold personal data, by kind")
-            examples = pd.DataFrame([dataclasses.asdict(finding) for finding in found.examples])
+            examples = pd.DataFrame(
+                [{"row": e.row + 1, "id": dataset.ids[e.row], "kind": e.kind, "text": e.text} for e in found.examples]
+            )
             st.dataframe(examples, hide_index=True, alt="Examples of what was found, masked, with their rows")
         else:
             st.caption("No e-mail address, telephone number, IP address or card number was found.")

@@ -126,7 +126,8 @@ def numbers(view: MapView, k: int) -> None:
             st.metric("Tokens kept", f"{int(view.tokens[k - 1]):,}", width="content")
         more = ahead(run.selection.value, run.selection.full_value, k)
         if more is not None and run.selection.nested:
-            st.metric(f"Next {more[0]:,} rows add", f"{100 * more[1]:.2g} %", width="content")
+            told = "Next row adds" if more[0] == 1 else f"Next {more[0]:,} rows add"
+            st.metric(told, f"{100 * more[1]:.2g} %", width="content")
         for part, found in run.fidelity.items() if k == run.k else ():
             if found["gap_closed"] is not None:
                 st.metric(

@@ -55,6 +55,16 @@ def choose_budget() -> str:
     return {"percent": f"{amount:g}%", "rows": f"{amount:.0f}", "tokens": f"{amount:.0f}tok"}[unit]
 
 
+def show_copies(pool: str | None) -> None:
+    """Of how many rows a percentage is, where that is not all of them."""
+    dataset = widgets.open_dataset_cached(pool) if pool else None
+    if dataset is not None and (copies := len(dataset) - len(dataset.unique)):
+        st.caption(
+            f"A percentage is of {len(dataset.unique):,} rows: the {copies:,} exact copies among {len(dataset):,} are "
+            "left out unless they are kept (Advanced options)."
+        )
+
+
 def choose_model(read: frozenset[str]) -> dict[str, Any]:
     """The language model, the encoder, both or none, by what is read."""
     chosen: dict[str, Any] = {}
@@ -119,6 +129,7 @@ def ask() -> RunConfig | None:
             if needed:
                 roles[role] = widgets.choose_dataset(role, ROLES[role], optional=True)
     budget = choose_budget()
+    show_copies(roles["pool"])
     rules = rulesform.ask_rules(method, roles["pool"])
     settings, options = choose_settings(method)
     read = set(reads(method.name, options, pairs=settings.get("pairs", DENSE)))
@@ -155,12 +166,12 @@ def wait_for(estimate: parts.Estimate) -> None:
     st.button("Score and select", type="primary", disabled=True, key="start.waiting", icon=":material/play_arrow:")
 
 
-def price_and_start(config: RunConfig) -> None:
-    """The cost, the tick that a long run wants, and the button."""
+def price_and_start(config: RunConfig) -> RunConfig | None:
+    """The cost, the tick that a long run wants, and the button; returns what the button starts, once that is known."""
     estimate = parts.estimate_of(config)
     if estimate.running:
         wait_for(estimate)
-        return
+        return None
     cost, plan = estimate.result()
     parts.show_cost(cost, plan)
     config = config.with_(pairs=plan)
@@ -173,6 +184,7 @@ def price_and_start(config: RunConfig) -> None:
         "Score and select", type="primary", disabled=not agreed, key="start", icon=":material/play_arrow:",
         on_click=start, args=(config,),
     )  # fmt: skip
+    return config
 
 
 st.title("Run")
@@ -188,9 +200,11 @@ else:
     try:
         config = ask()
         if config is not None:
-            price_and_start(config)
-            st.caption("The same run from a terminal:")
-            st.code(parts.command_text(config), language="bash", wrap_lines=True)
+            st.caption("The same run from a terminal (`source .venv/bin/activate` first):")
+            command = st.empty()
+            with st.container():
+                settled = price_and_start(config)
+            command.code(parts.command_text(settled or config), language="bash", wrap_lines=True)
     except DeliftError as error:
         widgets.error_box(error)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from delift_core.data.mapping import FieldMap
-from delift_core.data.turns import Turn, TurnMode, answered, rendered, text_of, turns_of
+from delift_core.data.turns import Turn, TurnMode, answered, rendered, says_nothing, text_of, turns_of
 
 Example = tuple[str, str | None]  # prompt, response
 Extract = Callable[[dict[str, Any]], "list[Example] | str"]  # examples, or the problem as "kind: detail"
@@ -119,7 +119,7 @@ def _messages(mapping: FieldMap, mode: TurnMode, need_response: bool) -> Extract
         turns = _split_dialogue(value) if isinstance(value, str) and "\n\nAssistant:" in value else turns_of(value)
         if isinstance(turns, str):
             return turns
-        turns = [Turn("system", text) for name in head if not _blank(text := text_of(record.get(name)))] + turns
+        turns = [Turn("system", text) for name in head if not says_nothing(text := text_of(record.get(name)))] + turns
         if response_field:
             answer = _answer(record.get(response_field))
             turns = [*turns, Turn("assistant", answer)] if not _blank(answer) else turns

@@ -114,3 +114,8 @@ def answered(turns: Sequence[Turn], mode: TurnMode) -> list[tuple[str, str]] | s
         if any(turn.role in ("user", "tool") and turn.text and not turn.text.isspace() for turn in before):
             pairs.append((rendered(before), turns[place].text))
     return pairs or "no user turn: nothing stands before the assistant's answer"
+
+
+def says_nothing(text: str) -> bool:
+    """True for a blank text, and for the ways to write that a conversation has no system text or tools."""
+    return text.strip() in ("", "[]", "{}", "null", "None")

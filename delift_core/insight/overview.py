@@ -73,8 +73,11 @@ class Effects:
     share: Doubles  # (C,) share of rows that the candidate helps at all
 
 
-def effects(utility: Utility) -> Effects:
-    """Row and column summaries of a utility, over stored pairs."""
+def effects(utility: Utility, *, same: bool = False) -> Effects:
+    """Row and column summaries of a utility, over stored pairs.
+
+    With `same`, helped rows and candidates are rows of one dataset, and what a row is to itself does not count.
+    """
     r, c = utility.shape
     best, helped = np.full(r, np.nan), np.full(r, np.nan)
     total, above, count = np.zeros(c), np.zeros(c), np.zeros(c)
@@ -82,6 +85,8 @@ def effects(utility: Utility) -> Effects:
     for start in range(0, r if c else 0, _ROWS):
         here = slice(start, min(r, start + _ROWS))
         part = read(here)
+        if same:
+            part = without_self(utility, here, part)
         known = ~np.isnan(part)
         filled = np.where(known, part, np.float32(0))
         stored = known.sum(axis=1)
@@ -95,6 +100,17 @@ def effects(utility: Utility) -> Effects:
     given, share = np.full(c, np.nan), np.full(c, np.nan)
     given[seen], share[seen] = total[seen] / count[seen], above[seen] / count[seen]
     return Effects(best, helped, given, share)
+
+
+def without_self(utility: Utility, here: slice, part: Floats) -> Floats:
+    """A copy of the rows `here` of a utility over one dataset, where the pairs of a row with itself are missing."""
+    order = np.argsort(utility.candidates, kind="stable")
+    place = np.searchsorted(utility.candidates, utility.helped[here], sorter=order)
+    at = order[np.minimum(place, len(order) - 1)]
+    own = np.flatnonzero(utility.candidates[at] == utility.helped[here])
+    part = np.array(part)
+    part[own, at[own]] = np.nan
+    return part
 
 
 def hurting(effects: Effects, most: int = 100) -> Indices:

@@ -37,7 +37,9 @@ class Uncovered:
         return missing
 
 
-def uncovered(utility: Utility, picks: Indices, *, skip: Indices | None = None, most: int = MOST) -> Uncovered:
+def uncovered(
+    utility: Utility, picks: Indices, *, skip: Indices | None = None, same: bool = False, most: int = MOST
+) -> Uncovered:
     """The rows i of the largest max_j s_ij - max_{j in A} s_ij, for a subset A of the candidates.
 
     Missing and negative pairs count as 0, as in the facility-location value that this takes apart row by row.  Of equal
@@ -48,11 +50,13 @@ def uncovered(utility: Utility, picks: Indices, *, skip: Indices | None = None, 
         picks: (k,) row indices of the subset; those that are no candidates of the utility help nobody.
         skip: row indices of the helped dataset that are not compared, such as chosen rows of the same pool: a row that
             is trained on itself needs no other.
+        same: helped rows and candidates are rows of one dataset; what a row is to itself does not count.
         most: rows listed.
     """
     kept = np.ones(utility.shape[0], bool) if skip is None else ~np.isin(utility.helped, skip)
-    possible, best = _best(utility, np.arange(utility.shape[1]))
-    given, chosen = _best(utility, np.sort(coverage.places(utility, picks)))
+    own = _own(utility) if same else np.full(utility.shape[0], -1, np.int64)
+    possible, best = _best(utility, np.arange(utility.shape[1]), own)
+    given, chosen = _best(utility, np.sort(coverage.places(utility, picks)), own)
     missing = np.where(kept, possible - given, 0.0)
     short = int((missing > 0).sum())
     worst = np.lexsort((np.arange(len(missing)), -missing))[: min(most, short)]
@@ -65,10 +69,19 @@ def uncovered(utility: Utility, picks: Indices, *, skip: Indices | None = None, 
     )  # fmt: skip
 
 
-def _best(utility: Utility, positions: Indices) -> tuple[Doubles, Indices]:
+def _own(utility: Utility) -> Indices:
+    """(R,) where each helped row stands among the candidates, -1 where it does not."""
+    order = np.argsort(utility.candidates, kind="stable")
+    place = np.minimum(np.searchsorted(utility.candidates, utility.helped, sorter=order), len(order) - 1)
+    at = order[place]
+    found: Indices = np.where(utility.candidates[at] == utility.helped, at, -1)
+    return found
+
+
+def _best(utility: Utility, positions: Indices, own: Indices) -> tuple[Doubles, Indices]:
     """For each row (R,), the most that a candidate at one of these ascending positions helps, and that position.
 
-    Where none helps: 0 and -1.
+    A row's own position (R,) does not count; -1: none.  Where nobody helps: 0 and -1.
     """
     rows = utility.shape[0]
     most, at = np.zeros(rows), np.full(rows, -1, np.int64)
@@ -77,6 +90,7 @@ def _best(utility: Utility, positions: Indices) -> tuple[Doubles, Indices]:
     values: Any = utility.values
     if not utility.is_dense:
         part = values[:, positions].tocoo()
+        part.data[positions[part.col] == own[part.row]] = 0
         np.maximum.at(most, part.row, part.data.astype(np.float64))
         hit = (part.data == most[part.row]) & (part.data > 0)
         first = np.lexsort((part.col[hit], part.row[hit]))[::-1]  # written last: the first column
@@ -87,6 +101,10 @@ def _best(utility: Utility, positions: Indices) -> tuple[Doubles, Indices]:
     for start in range(0, rows, step):
         block = np.asarray(values[start : start + step])
         block = np.nan_to_num(block if every else block[:, positions], nan=0.0)
+        mine = own[start : start + step]
+        at_self = np.minimum(np.searchsorted(positions, mine), len(positions) - 1)
+        itself = np.flatnonzero(positions[at_self] == mine)
+        block[itself, at_self[itself]] = 0
         place = block.argmax(axis=1)
         value = block[np.arange(len(block)), place].astype(np.float64)
         helped = value > 0

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from delift_core.data import FieldMap, Report
-from delift_core.data.turns import ROLE_KEYS, TEXT_KEYS, Turn, rendered, text_of, turns_of
+from delift_core.data.turns import ROLE_KEYS, TEXT_KEYS, Turn, rendered, says_nothing, text_of, turns_of
 from delift_core.errors import ConfigError
 from delift_core.runs.formats import Chat, Text
 from delift_core.types import Dataset, Indices
@@ -106,7 +106,8 @@ def _spoken(record: dict[str, Any], mapping: FieldMap, mode: str, prompt: str, a
     turns = turns_of(record.get(mapping.messages)) if mapping.messages else "none"
     if isinstance(turns, str):
         return None
-    head = [Turn("system", t) for name in (mapping.system, mapping.tools) if (t := _filled(record, name))]
+    heads = (_filled(record, name) for name in (mapping.system, mapping.tools))
+    head = [Turn("system", text) for text in heads if not says_nothing(text)]
     tools = tools_of(record.get(mapping.tools)) if mapping.tools else ""
     if mapping.response and rendered([*head, *turns]) == prompt:
         return _chat(turns, answer, record, mapping, tools, ())
@@ -127,6 +128,7 @@ def _chat(
     if not others:
         return None
     head = [_filled(record, mapping.system), "" if tools else _filled(record, mapping.tools)]
+    head = ["" if says_nothing(text) else text for text in head]
     text = rendered(others)
     moved = (MOVED,) if any(turn.role == "system" for turn in said[len(own) :]) else ()
     if others[-1].role == "assistant":

@@ -71,7 +71,7 @@ def test_escaped_text_leaves_no_markdown_that_is_active(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "under a second"), (12.4, "12 s"), (600, "10 min"), (7200, "2.0 h"), (float("inf"), "unknown")],
+    [(0.2, "a second"), (12.4, "12 s"), (600, "10 min"), (7200, "2.0 h"), (float("inf"), "unknown")],
 )
 def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
     assert widgets.seconds_text(seconds) == text

@@ -268,6 +268,8 @@ def _why(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
+    from pathlib import Path
+
     from delift_core.runs import Run
     from delift_core.sharing import exporting, html_report
 
@@ -277,6 +279,11 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     run = Run.open(ws, args.id)
     sources = exporting.sources_of(run)
     exporting.check_out(args.report, None, sources, endings=html_report.ENDINGS)
+    names = [Path(name).resolve() for name in (args.out, args.rejected, args.report) if name]
+    if len(set(names)) < len(names):
+        raise ConfigError("Two of --out, --rejected and --report name one file. Give each its own.")
+    if inside := next((name for name in names if name.is_relative_to(ws.root.resolve())), None):
+        raise ConfigError(f"{inside} lies in the workspace, where runs keep their own files. Choose another folder.")
     answer: dict[str, Any] = {"run": run.id, "k": run.k if args.k is None else args.k}
     if args.out or args.rejected:
         exporting.check_out(args.out, args.rejected, sources, endings=exporting.endings_of(args.format))

@@ -75,7 +75,7 @@ def _quota(run: Run, pool: Dataset, k: int) -> None:
         st.caption("The subset is chosen again under the quota, from the evidence that the run stored.")
         return
     editsview.show_price(held[1], pool, k)
-    if st.button(f"Start the run with {text}", key="whatif.run", icon=":material/play_arrow:"):
+    if st.button(f"Start the run with {widgets.escape(text)}", key="whatif.run", icon=":material/play_arrow:"):
         editsview.start_from(run, cut.config_at(run, k).with_(quota=text))
 
 

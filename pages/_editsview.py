@@ -126,7 +126,7 @@ def _show_pending(run: Run, pool: Dataset) -> None:
                 st.text(f"{DONE[change.action]} {_rows_text(pool, change.rows)}. {change.reason}", width="stretch")
                 st.button(
                     "Remove", key=f"edits.remove.{place}", icon=":material/close:", type="tertiary",
-                    on_click=changes.remove, args=(change,),
+                    on_click=_remove, args=(changes, place, change),
                 )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom"):
         who = ask_who()
@@ -141,6 +141,12 @@ def _show_pending(run: Run, pool: Dataset) -> None:
                 widgets.error_box(error)
             else:
                 st.rerun()
+
+
+def _remove(changes: list[Change], place: int, change: Change) -> None:
+    """Take away the edit at a place, unless a second press came late and another stands there."""
+    if place < len(changes) and changes[place] is change:
+        del changes[place]
 
 
 def _save(run: Run, who: str) -> None:

@@ -17,6 +17,7 @@ from delift_core.runs.run import Run
 from delift_core.sharing import exporting, html_report, hubpush
 from pages import _jobs as parts
 from pages import _widgets as widgets
+from pages._mapview import version_of
 
 PLAIN = {
     "jsonl": ("JSONL", "The original records; for JSON Lines input the very bytes of the source.", "application/jsonl"),
@@ -86,7 +87,7 @@ def file_name(kind: str) -> str:
 
 
 @st.cache_data(show_spinner="Reading the first rows", max_entries=64)
-def _preview(home: str, run_id: str, k: int, kind: str, _run: Run) -> exporting.Preview:
+def _preview(home: str, version: str, run_id: str, k: int, kind: str, _run: Run) -> exporting.Preview:
     return exporting.preview(widgets.workspace(), _run, kind, k)
 
 
@@ -96,7 +97,7 @@ def show_preview(run: Run, k: int, kind: str) -> bool:
     try:
         # What decides on a preview are the first picks alone, so most budgets share one.
         looked = min(k, exporting.LOOKED_AT) if run.selection.nested else k
-        found = _preview(os.environ.get("DELIFT_HOME", ""), run.id, looked, kind, run)
+        found = _preview(os.environ.get("DELIFT_HOME", ""), version_of(run), run.id, looked, kind, run)
     except DeliftError as error:
         widgets.error_box(error)
         return False

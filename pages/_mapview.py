@@ -236,7 +236,12 @@ class MapView:
 def map_view(run: Run, pool: Dataset) -> MapView:
     """The view of a run, kept until its map is drawn anew or its stability is measured."""
     stamps = [_stamp(run, name) for name in ("map.npy", "stability.npz")]
-    return _view(os.environ.get("DELIFT_HOME", ""), run.id, run.k, *stamps, run, pool)
+    return _view(os.environ.get("DELIFT_HOME", ""), version_of(run), run.id, *stamps, run, pool)
+
+
+def version_of(run: Run) -> str:
+    """What tells a run from the same one made again, by which caches know it."""
+    return f"{run.manifest['hash']} {run.manifest['created']}"
 
 
 def _stamp(run: Run, name: str) -> int:
@@ -245,7 +250,7 @@ def _stamp(run: Run, name: str) -> int:
 
 
 @st.cache_resource(show_spinner="Reading the run", max_entries=8)
-def _view(home: str, run_id: str, k: int, drawn: int, measured: int, _run: Run, _pool: Dataset) -> MapView:
+def _view(home: str, version: str, run_id: str, drawn: int, measured: int, _run: Run, _pool: Dataset) -> MapView:
     return MapView(_run, _pool, _run.map() or {}, _frequency(run_id) if measured else None)
 
 

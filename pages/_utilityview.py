@@ -17,7 +17,7 @@ from delift_core.insight.groups import ranks
 from delift_core.insight.overview import Effects, Overview, cells_of, effects, overview
 from delift_core.runs.run import Part, Run
 from delift_core.types import Dataset, Floats, Indices, Kind, Utility
-from pages._mapview import MapView
+from pages._mapview import MapView, version_of
 
 EXACT_SIDE = 40  # single pairs on each side when a block is opened
 
@@ -131,15 +131,15 @@ def utility_view(
 ) -> UtilityView:
     """The view of one stored utility, kept until the run's map is drawn anew."""
     home = os.environ.get("DELIFT_HOME", "")
-    return _view(home, run.id, part, kind, how, bool(map_.places), run, helped, candidates, map_)
+    return _view(home, version_of(run), run.id, part, kind, how, bool(map_.places), run, helped, candidates, map_)
 
 
 @st.cache_resource(show_spinner="Summarising the utility", max_entries=8)
 def _view(
-    home: str, run_id: str, part: Part, kind: Kind, how: Any, mapped: bool,
+    home: str, version: str, run_id: str, part: Part, kind: Kind, how: Any, mapped: bool,
     _run: Run, _helped: Dataset, _candidates: Dataset, _map: MapView,
 ) -> UtilityView:  # fmt: skip
-    found = _ordered(home, run_id, part, kind, mapped, _run, _helped, _candidates, _map)
+    found = _ordered(home, version, run_id, part, kind, mapped, _run, _helped, _candidates, _map)
     return UtilityView(
         _run, part, found.utility, overview(found.utility, found.rows, found.columns, how), found.effects,
         found.helped_ids, found.candidate_ids, found.rank, found.row_order, found.column_order,
@@ -148,7 +148,7 @@ def _view(
 
 @st.cache_resource(show_spinner="Putting rows and columns in order", max_entries=8)
 def _ordered(
-    home: str, run_id: str, part: Part, kind: Kind, mapped: bool,
+    home: str, version: str, run_id: str, part: Part, kind: Kind, mapped: bool,
     _run: Run, _helped: Dataset, _candidates: Dataset, _map: MapView,
 ) -> _Ordered:  # fmt: skip
     utility = _run.utility(part, kind)

@@ -99,6 +99,7 @@ def select_run(run_id: str) -> None:
     """Show this run from now on, on every page."""
     if run_id != current_run_id():
         st.session_state.pop(BUDGET_KEY, None)
+        st.query_params.pop(BUDGET_KEY, None)
     st.session_state["_run"] = run_id
     st.query_params[RUN_KEY] = run_id
 

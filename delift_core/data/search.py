@@ -30,7 +30,13 @@ SECONDS = 10.0  # after which a search is given up
 MEMORY = "1GB"  # that a query may take
 BATCH = 8_192  # rows that are matched in one go
 MOST_VALUES = 500  # of a column that `values_of` names
-_REMARKS = r"\s*(?:(?:--[^\n]*\n|/\*.*?\*/)\s*)*"
+LONGEST = 4_000  # characters of a query
+DEEPEST = 50  # brackets that stand open at once: the parser takes quadratic time to refuse them
+# These make a huge value in one step, during which no limit of time or memory is looked at.
+GROWING = re.compile(
+    r"\b(range|generate_series|repeat|lpad|rpad|list_resize|array_resize|bar)\s*\(|\brecursive\b", re.IGNORECASE
+)
+_REMARKS = r"(?:\s|--[^\n]*+\n|/\*(?:[^*]|\*(?!/))*+\*/)*+"
 _WHOLE = re.compile(rf"{_REMARKS}\(*\s*(?:select|with|from|values)\b", re.IGNORECASE | re.DOTALL)
 _EXAMPLE = "Write a condition, such as length(response) > 200, or SELECT row FROM rows WHERE ..."
 
@@ -189,6 +195,7 @@ def _one_select(connection: Any, query: str) -> str:
     """
     import duckdb
 
+    _refuse_endless(query)
     try:
         statements = connection.extract_statements(query)
     except duckdb.ParserException:
@@ -200,6 +207,21 @@ def _one_select(connection: Any, query: str) -> str:
         told = ", ".join(kinds) or "nothing"
         raise ConfigError(f"One SELECT is run, or a condition, and nothing else; this has {told}. {_EXAMPLE}")
     return str(statements[0].query)
+
+
+def _refuse_endless(query: str) -> None:
+    """Raise ConfigError for a query that could stop the server before any limit is noticed."""
+    if len(query) > LONGEST:
+        raise ConfigError(f"This query has {len(query):,} characters; {LONGEST:,} are read. Make it shorter.")
+    depth = deepest = 0
+    for letter in query:
+        depth += (letter in "([{") - (letter in ")]}")
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        raise ConfigError(f"This query opens {deepest:,} brackets inside each other; {DEEPEST} are read. Simplify it.")
+    if found := GROWING.search(query):
+        name = (found[1] or found[0]).lower()
+        raise ConfigError(f"{name} is not available in a search: its values can fill the memory. Leave it out.")
 
 
 @contextmanager

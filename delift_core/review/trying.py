@@ -83,6 +83,11 @@ class Trial:
         status, path = self.process.wait(), self.folder / _RESULT
         if status != 0 or not path.is_file():
             tail = (self.folder / _LOG).read_text(encoding="utf-8", errors="replace").strip()[-2_000:]
+            if status < 0:
+                raise WorkspaceError(
+                    f"The retry was ended by the system (signal {-status}), perhaps for want of memory. Free some, or "
+                    "try a smaller pool."
+                )
             raise RuntimeError(f"the retry ended with status {status}: {tail}")
         with np.load(path, allow_pickle=False) as kept:
             told = json.loads(str(kept["told"]))

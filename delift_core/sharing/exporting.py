@@ -68,7 +68,7 @@ def check_out(
         zips = [name for name, f in formats.FORMATS.items() if f.ending == Path(out).suffix == ".zip"]
         hint = f" For a .zip say which: --format {' or '.join(zips)}." if zips else ""
         raise ConfigError(f"{out}: the ending says the format, one of {', '.join(endings)}.{hint}")
-    if out and rejected and Path(out).absolute() == Path(rejected).absolute():
+    if out and rejected and Path(out).resolve() == Path(rejected).resolve():
         raise ConfigError(f"The subset and the rejected rows are both to be written to {out}. Give two names.")
 
 

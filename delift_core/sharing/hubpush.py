@@ -202,6 +202,8 @@ def _upload(
     api = hub.HfApi(token=token)
     with _hub_errors(repo_id, token):
         address = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type="dataset").private:
+            raise ConfigError(f"{repo_id} exists already and is public. Give another name, or push it as public.")
         operations = [hub.CommitOperationAdd(path_in_repo=f.path, path_or_fileobj=folder / f.path) for f in listed]
         api.create_commit(
             repo_id, operations, repo_type="dataset",

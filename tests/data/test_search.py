@@ -82,7 +82,9 @@ def test_what_cannot_be_searched_says_why_in_one_line(rows: Dataset, query: str,
 
 
 def test_a_query_that_takes_too_long_is_stopped(rows: Dataset) -> None:
-    endless = "SELECT count(*) AS row FROM range(1000000) a, range(1000000) b WHERE (a.range * b.range) % 7 = 3"
+    names = "abcdefghijklmnopqr"
+    tables, ranks = ", ".join(f"rows {n}" for n in names), " + ".join(f"length({n}.id)" for n in names)
+    endless = f"SELECT count(*) AS row FROM {tables} WHERE ({ranks}) % 7 = 3"
     with pytest.raises(ConfigError, match=r"longer than 0\.2 s"):
         found(rows, endless, seconds=0.2)
 
@@ -105,3 +107,23 @@ def test_values_of_a_field_and_the_rows_that_hold_one(rows: Dataset) -> None:
     assert with_value(rows, "gain", None).tolist() == [False, False, True, False]
     with pytest.raises(DataError, match="It has"):
         with_value(rows, "colour", "red")
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("list_sum(range(1000000000)) > 0", "range is not available"),
+        ("length(repeat(response, 100000000)) > 0", "repeat is not available"),
+        ("WITH RECURSIVE t AS (SELECT 1) SELECT row FROM rows", "recursive is not available"),
+        ("(" * 20_000, "4,000 are read"),
+        ("(" * 3_000, "brackets inside each other"),
+    ],
+)
+def test_a_query_that_no_limit_would_stop_is_refused_unread(rows: Dataset, query: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        found(rows, query)
+
+
+def test_many_remarks_take_no_time_to_read(rows: Dataset) -> None:
+    with pytest.raises(ConfigError):
+        found(rows, "/**/" * 200 + "length(")

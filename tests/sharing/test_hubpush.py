@@ -45,6 +45,7 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.failure = failure
         self.token: str | None = None
+        self.public = False
 
     def __call__(self, token: str) -> Hub:
         self.token = token
@@ -55,6 +56,9 @@ class Hub:
         if self.failure:
             raise self.failure
         return f"https://hub/datasets/{repo_id}"
+
+    def repo_info(self, repo_id: str, **more: Any) -> Any:
+        return SimpleNamespace(private=not self.public)
 
     def create_commit(self, repo_id: str, operations: Any, **more: Any) -> None:
         self.calls.append(("create_commit", {"repo_id": repo_id, **more}))

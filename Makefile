@@ -35,13 +35,8 @@ setup: $(VENV)/.installed
 run: $(VENV)/.installed
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-# The pages and the engine side by side, as both leave a core idle; each has a summary of its own.
-PAGES := tests/app tests/browser tests/review
-
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -q -p no:cacheprovider $(PAGES) $(PYTEST_ARGS) & pages=$$!; \
-	$(BIN)/python -m pytest -q tests $(PAGES:%=--ignore=%) $(PYTEST_ARGS); engine=$$?; \
-	wait $$pages; pages=$$?; [ $$engine -eq 0 ] && [ $$pages -eq 0 ]
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

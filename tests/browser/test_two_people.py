@@ -108,6 +108,7 @@ def test_unsaved_edits_are_private_and_saved_ones_are_everybodys(
 
     ben.get_by_role("button", name="Undo").first.click()  # the newest: Anna's
     expect(ben.get_by_text(re.compile(f"UNDONE. Anna: .*{first}"))).to_be_visible()
+    settled(ben)
     ben.get_by_role("button", name="Redo").click()
     expect(ben.get_by_text(re.compile("UNDONE"))).to_have_count(0)
     settled(ben)

@@ -282,8 +282,9 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
     names = [Path(name).resolve() for name in (args.out, args.rejected, args.report) if name]
     if len(set(names)) < len(names):
         raise ConfigError("Two of --out, --rejected and --report name one file. Give each its own.")
-    if inside := next((name for name in names if name.is_relative_to(ws.root.resolve())), None):
-        raise ConfigError(f"{inside} lies in the workspace, where runs keep their own files. Choose another folder.")
+    kept = [(ws.root / folder).resolve() for folder in ("runs", "datasets", "blocks")]
+    if inside := next((name for name in names if any(name.is_relative_to(folder) for folder in kept)), None):
+        raise ConfigError(f"{inside} lies where the workspace keeps its own files. Choose another folder.")
     answer: dict[str, Any] = {"run": run.id, "k": run.k if args.k is None else args.k}
     if args.out or args.rejected:
         exporting.check_out(args.out, args.rejected, sources, endings=exporting.endings_of(args.format))

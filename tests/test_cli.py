@@ -253,3 +253,25 @@ def test_score_writes_arrays_and_multishot_judges_pairs_by_sets(call: Any, pool:
     assert [s["shots"] for s in found["l2"]["summary"]] == [2, 3]
     plain = call("select", pool, "--method", "random", "--budget", "5")["run"]
     assert "no pairs with a language model" in call("multishot", "--id", plain, status=2)["error"]
+
+
+def test_export_writes_each_file_and_none_over_another(call: Any, pool: Path, tmp_path: Path) -> None:
+    run = call("select", pool, "--method", "random", "--budget", "5")["run"]
+    out, rejected, report = (tmp_path / name for name in ("s.jsonl", "r.jsonl", "page.html"))
+    made = call("export", "--id", run, "--out", out, "--rejected", rejected, "--report", report, "--k", "3")
+    assert (made["records"], made["rejected"]) == (3, 17)
+    assert len(out.read_bytes().splitlines()) == 3 and report.read_text(encoding="utf-8").startswith("<!")
+    same = ("--out", tmp_path / "t.jsonl", "--rejected", tmp_path / "ws" / ".." / "t.jsonl")
+    assert "one file" in call("export", "--id", run, *same, status=2)["error"]
+    own = tmp_path / "ws" / "runs" / run / "selection.parquet"
+    before = own.read_bytes()
+    assert "keeps its own files" in call("export", "--id", run, "--out", own, status=2)["error"]
+    assert own.read_bytes() == before
+    assert "Say what to write" in call("export", "--id", run, status=2)["error"]
+
+
+def test_why_answers_for_one_row(call: Any, pool: Path) -> None:
+    run = call("select", pool, "--method", "random", "--budget", "5")["run"]
+    row = json.loads(pool.read_text(encoding="utf-8").splitlines()[0])["id"]
+    assert call("why", "--id", run, "--row", row)["run"] == run
+    assert "nobody" in call("why", "--id", run, "--row", "nobody", status=2)["error"]

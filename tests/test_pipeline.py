@@ -445,14 +445,14 @@ def test_pairs_are_chosen_by_cost_and_the_choice_is_kept(
 ) -> None:
     few = small.write(tmp_path / "few.jsonl", small.rows(20))
     assert delift_core.select(few, model=small.model(), budget="4", workspace=ws.root).config.pairs == "dense"
-    many = small.write(tmp_path / "many.jsonl", small.rows(60, seed=2))
+    many = small.write(tmp_path / "many.jsonl", small.rows(80, seed=2))
     settings = {"model": small.model(), "budget": "6"}
     config = pipeline.configure(ws, many, pairs="auto", **settings)
     chosen, found = pipeline.settled(ws, config)
-    assert chosen.pairs == "dense" and found is not None and found.pairs == 3600
+    assert chosen.pairs == "dense" and found is not None and found.pairs == 6400
     monkeypatch.setattr(planning, "DENSE_SECONDS", 0.0)
     chosen, found = pipeline.settled(ws, config)
-    assert chosen.pairs == registry.BEST and found is not None and found.pairs < 1800
+    assert chosen.pairs == registry.BEST and found is not None and found.pairs < 3200
     done = pipeline.run(ws, config)
     assert done.config == chosen
     monkeypatch.setattr(planning, "DENSE_SECONDS", 300.0)

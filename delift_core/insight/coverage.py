@@ -22,6 +22,17 @@ def places(utility: Utility, rows: Indices) -> Indices:
     return found
 
 
+def own(utility: Utility) -> Indices:
+    """(R,) where each helped row stands among the candidates, -1 where it does not: both are rows of one dataset."""
+    if not len(utility.candidates):
+        return np.full(len(utility.helped), -1, np.int64)
+    order = np.argsort(utility.candidates, kind="stable")
+    place = np.searchsorted(utility.candidates, utility.helped, sorter=order)
+    at = order[np.minimum(place, len(order) - 1)]
+    found: Indices = np.where(utility.candidates[at] == utility.helped, at, -1)
+    return found
+
+
 def best(utility: Utility, positions: Indices) -> Doubles:
     """Per row (R,), the most that a candidate at one of these positions helps it; missing and negative count as 0."""
     result = np.zeros(utility.shape[0])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from delift_core.insight import coverage
 from delift_core.types import Doubles, Floats, Indices, Utility
 
 MOST_CELLS = 400  # on each side
@@ -81,12 +82,13 @@ def effects(utility: Utility, *, same: bool = False) -> Effects:
     r, c = utility.shape
     best, helped = np.full(r, np.nan), np.full(r, np.nan)
     total, above, count = np.zeros(c), np.zeros(c), np.zeros(c)
-    read = _reader(utility)
+    read, own = _reader(utility), coverage.own(utility)
     for start in range(0, r if c else 0, _ROWS):
         here = slice(start, min(r, start + _ROWS))
         part = read(here)
         if same:
-            part = without_self(utility, here, part)
+            part, mine = np.array(part), own[here]
+            part[np.flatnonzero(mine >= 0), mine[mine >= 0]] = np.nan
         known = ~np.isnan(part)
         filled = np.where(known, part, np.float32(0))
         stored = known.sum(axis=1)
@@ -100,17 +102,6 @@ def effects(utility: Utility, *, same: bool = False) -> Effects:
     given, share = np.full(c, np.nan), np.full(c, np.nan)
     given[seen], share[seen] = total[seen] / count[seen], above[seen] / count[seen]
     return Effects(best, helped, given, share)
-
-
-def without_self(utility: Utility, here: slice, part: Floats) -> Floats:
-    """A copy of the rows `here` of a utility over one dataset, where the pairs of a row with itself are missing."""
-    order = np.argsort(utility.candidates, kind="stable")
-    place = np.searchsorted(utility.candidates, utility.helped[here], sorter=order)
-    at = order[np.minimum(place, len(order) - 1)]
-    own = np.flatnonzero(utility.candidates[at] == utility.helped[here])
-    part = np.array(part)
-    part[own, at[own]] = np.nan
-    return part
 
 
 def hurting(effects: Effects, most: int = 100) -> Indices:

@@ -54,7 +54,7 @@ def uncovered(
         most: rows listed.
     """
     kept = np.ones(utility.shape[0], bool) if skip is None else ~np.isin(utility.helped, skip)
-    own = _own(utility) if same else np.full(utility.shape[0], -1, np.int64)
+    own = coverage.own(utility) if same else np.full(utility.shape[0], -1, np.int64)
     possible, best = _best(utility, np.arange(utility.shape[1]), own)
     given, chosen = _best(utility, np.sort(coverage.places(utility, picks)), own)
     missing = np.where(kept, possible - given, 0.0)
@@ -67,15 +67,6 @@ def uncovered(
         _named(utility, best[worst]), looked_at, short, below, unreachable,
         _sentence(looked_at, short, below, unreachable),
     )  # fmt: skip
-
-
-def _own(utility: Utility) -> Indices:
-    """(R,) where each helped row stands among the candidates, -1 where it does not."""
-    order = np.argsort(utility.candidates, kind="stable")
-    place = np.minimum(np.searchsorted(utility.candidates, utility.helped, sorter=order), len(order) - 1)
-    at = order[place]
-    found: Indices = np.where(utility.candidates[at] == utility.helped, at, -1)
-    return found
 
 
 def _best(utility: Utility, positions: Indices, own: Indices) -> tuple[Doubles, Indices]:

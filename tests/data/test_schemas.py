@@ -135,3 +135,9 @@ def test_passages_lose_nothing_but_white_space(text: str) -> None:
     pieces = passages(text)
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(len(piece) <= 1250 for piece in pieces)
+
+
+@pytest.mark.parametrize("tools", ["[]", "{}", " null ", "", None])
+def test_a_conversation_without_tools_does_not_say_so_in_its_prompt(tools: str | None) -> None:
+    record = {"messages": [USER, BOT], "tools": tools}
+    assert extractor(detect([record]).mapping, "last", True)(record) == [("Q", "A")]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from delift_core.insight.coverage import own
+from delift_core.insight.overview import effects
 from delift_core.insight.uncovered import uncovered
 from delift_core.types import Utility
 
@@ -61,3 +63,22 @@ def test_dense_and_sparse_agree_on_random_values() -> None:
     assert one.sentence == two.sentence
     expected = np.nan_to_num(held.clip(0)).max(1) - np.nan_to_num(held.clip(0))[:, picks].max(1)
     assert one.shortfall == pytest.approx(np.sort(expected[expected > 0])[::-1])
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_what_a_row_is_to_itself_does_not_count(form: str) -> None:
+    values = np.array([[1.0, 0.4, 0.2], [0.4, 1.0, 0.6], [0.2, 0.6, 1.0]], np.float32)
+    rows = np.array([7, 5, 9])  # of one dataset, in no order
+    one = Utility(values if form == "dense" else sparse.csc_array(values), rows, rows, "cosine")
+    found = uncovered(one, np.array([7]), skip=np.array([7]), same=True)
+    assert found.rows.tolist() == [9, 5]
+    np.testing.assert_allclose(found.possible, [0.6, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(found.given, [0.2, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(effects(one, same=True).best, [0.4, 0.6, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(effects(one).best, [1, 1, 1])
+
+
+def test_rows_without_candidates_have_nobody() -> None:
+    none = Utility(np.empty((2, 0), np.float32), np.array([1, 2]), np.empty(0, np.int64), "l2")
+    assert own(none).tolist() == [-1, -1]
+    assert uncovered(none, np.empty(0, np.int64), same=True).out_of_reach == 2

@@ -63,8 +63,17 @@ function load(map, header, body) {
   map.rank = map.dense ? null : new Int32Array(body.buffer, 4 * total, n)
   map.layer = map.drawn = null
   map.names = header.ids ? new TextDecoder().decode(body.subarray(4 * total + 4 * n)).split("\n") : null
-  map.view = { x: 0.5, y: 0.5, zoom: 1 }
+  const [left, right, low, high] = [...ends(map.x), ...ends(map.y)]
+  map.span = [Math.max(right - left, 0.001), Math.max(high - low, 0.001)]
+  map.home = { x: (left + right) / 2, y: (low + high) / 2, zoom: 1 }
+  map.view = { ...map.home }
   for (const element of map.root.querySelectorAll(".more")) element.hidden = !header.lasso
+}
+
+function ends(values) {
+  let low = FULL, high = 0
+  for (const value of values) { if (value < low) low = value; if (value > high) high = value }
+  return low > high ? [0, 1] : [low / FULL, high / FULL]
 }
 
 function mount(root) {
@@ -161,16 +170,16 @@ function zoom(map, factor, about) {
 }
 
 function pan(map, dx, dy) {
-  const { scale } = frame(map)
-  map.view.x -= dx / scale
-  map.view.y += dy / scale
+  const { sx, sy } = frame(map)
+  map.view.x -= dx / sx
+  map.view.y += dy / sy
   refresh(map)
 }
 
 function tool(map, name) {
   const [w, h] = size(map)
   if (name === "in" || name === "out") zoom(map, name === "in" ? 1.4 : 1 / 1.4, [w / 2, h / 2])
-  else if (name === "all") { map.view = { x: 0.5, y: 0.5, zoom: 1 }; refresh(map) }
+  else if (name === "all") { map.view = { ...map.home }; refresh(map) }
   else map.mode = name
   for (const button of map.root.querySelectorAll("button[aria-pressed]")) button.setAttribute("aria-pressed", String(button.dataset.tool === map.mode))
   map.canvas.classList.toggle("lasso", map.mode === "lasso")

@@ -2,17 +2,19 @@
 
 // --- geometry: map units 0..1 (y upwards) to pixels of the canvas -------------------------------------------------------
 
+const MARGIN = 0.94, STRETCH = 1.6
 const size = (map) => [map.canvas.clientWidth || 1, map.canvas.clientHeight || 1]
 function frame(map, view = map.view) {
-  const [w, h] = size(map)
-  const scale = Math.min(w, h) * view.zoom
-  return { scale, left: w / 2 - view.x * scale, top: h / 2 - (1 - view.y) * scale }
+  // The points fill the canvas both ways, as directions mean nothing here; one axis is stretched STRETCH times at most.
+  const [w, h] = size(map), across = MARGIN * w / map.span[0], up = MARGIN * h / map.span[1]
+  const sx = Math.min(across, STRETCH * up) * view.zoom, sy = Math.min(up, STRETCH * across) * view.zoom
+  return { sx, sy, left: w / 2 - view.x * sx, top: h / 2 - (1 - view.y) * sy }
 }
 const toUnit = (map, x, y) => [(x - map.header.origin[0]) / map.header.side, (y - map.header.origin[1]) / map.header.side]
 const toMap = (map, u, v) => [map.header.origin[0] + u * map.header.side, map.header.origin[1] + v * map.header.side]
 const at = (map, e) => { const box = map.canvas.getBoundingClientRect(); return [e.clientX - box.left, e.clientY - box.top] }
-function unitAt(map, [px, py]) { const f = frame(map); return [(px - f.left) / f.scale, 1 - (py - f.top) / f.scale] }
-const place = (map, f, i) => [f.left + map.x[i] / FULL * f.scale, f.top + (1 - map.y[i] / FULL) * f.scale]
+function unitAt(map, [px, py]) { const f = frame(map); return [(px - f.left) / f.sx, 1 - (py - f.top) / f.sy] }
+const place = (map, f, i) => [f.left + map.x[i] / FULL * f.sx, f.top + (1 - map.y[i] / FULL) * f.sy]
 
 // --- drawing: points into a buffer, then the buffer and what moves onto the screen ------------------------------------------
 
@@ -46,7 +48,7 @@ function sprite(map, shape, colour, r, ratio) {
     for (const [x, y] of [[0, -b], [a - b, -a], [a, b - a], [b, 0], [a, a - b], [a - b, a], [0, b], [b - a, a], [-a, a - b], [-b, 0], [-a, b - a], [b - a, -a]]) g.lineTo(x, y)
     g.closePath()
   } else g.arc(0, 0, r, 0, 2 * Math.PI)
-  if (shape === "rejected") g.globalAlpha = 0.6
+  if (shape === "rejected") g.globalAlpha = 0.8
   g.fill()
   if (shape !== "rejected" && (shape !== "selected" || map.n < CROWD)) {  // in a crowd, outlines are all one sees
     g.lineWidth = shape === "selected" ? 0.6 : 1
@@ -77,9 +79,9 @@ function cloud(map, f, w, h) {
   // All rows as a density, on a grid of 2 x 2 pixels; the logarithm keeps single rows visible beside the crowds.
   const [columns, lines] = [Math.ceil(w / 2), Math.ceil(h / 2)]
   const counts = new Uint32Array(columns * lines)
-  const sx = f.scale / FULL / 2, left = f.left / 2, top = (f.top + f.scale) / 2
+  const sx = f.sx / FULL / 2, sy = f.sy / FULL / 2, left = f.left / 2, top = (f.top + f.sy) / 2
   for (let i = 0; i < map.n; i++) {
-    const column = (left + map.x[i] * sx) | 0, line = (top - map.y[i] * sx) | 0
+    const column = (left + map.x[i] * sx) | 0, line = (top - map.y[i] * sy) | 0
     if (column >= 0 && line >= 0 && column < columns && line < lines) counts[line * columns + column]++
   }
   let most = 1
@@ -159,12 +161,12 @@ function draw(map) {
 function paint(map) {
   if (!map.drawn) return
   const ratio = window.devicePixelRatio || 1, g = map.canvas.getContext("2d")
-  const now = frame(map), then = frame(map, map.drawn), grow = now.scale / then.scale
+  const now = frame(map), then = frame(map, map.drawn), grow = now.sx / then.sx
   g.setTransform(1, 0, 0, 1, 0, 0)
   g.clearRect(0, 0, map.canvas.width, map.canvas.height)
   g.drawImage(map.buffer, (now.left - then.left * grow) * ratio, (now.top - then.top * grow) * ratio, map.buffer.width * grow, map.buffer.height * grow)
   g.scale(ratio, ratio)
-  const line = map.lasso || (map.outline && map.outline.map(([u, v]) => [now.left + u * now.scale, now.top + (1 - v) * now.scale]))
+  const line = map.lasso || (map.outline && map.outline.map(([u, v]) => [now.left + u * now.sx, now.top + (1 - v) * now.sy]))
   if (line && line.length > 1) {
     g.beginPath()
     line.forEach(([px, py], i) => (i ? g.lineTo(px, py) : g.moveTo(px, py)))

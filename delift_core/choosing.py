@@ -110,9 +110,10 @@ def checked_plans(
             known = better_informed(inputs, found, part)
             other = inputs.objective.select(known, limit, seed=seed, progress=progress)
             picks, reference = (np.searchsorted(known.candidates, o.order[:k]) for o in (selection, other))
-        rows, columns = planned.l2.shape
+        rows, columns = planned.used.shape
         judged[part] = fidelity(
             planned.check.exact, planned.check.told, planned.check.scored, plan=inputs.config.pairs,
-            pairs=planned.pairs, share=planned.pairs / (rows * columns), picks=picks, reference=reference, seed=seed,
+            pairs=planned.pairs, share=planned.pairs / (rows * columns), picks=picks, reference=reference,
+            own=planned.check.rows if part == "pool" and not inputs.in_context else None, seed=seed,
         )  # fmt: skip
     return judged

@@ -155,7 +155,7 @@ class RunConfig:
     )
     pairs: str = field(
         default="dense",
-        metadata={"help": "pairs the language model scores: dense, knn:12, landmarks:50, ..., or auto (by cost)"},
+        metadata={"help": "pairs that are scored: dense, knn:12, landmarks:50, ..., or auto (by cost)"},
     )
     keep_duplicates: bool = field(default=False, metadata={"help": "let exact copies count more than once"})
     quota: str = field(

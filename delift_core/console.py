@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from delift_core import stages
+
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them: "42 s", "3 min 20 s", "2 h 5 min"."""
@@ -21,7 +23,7 @@ class Bar:
     """A `Progress` on standard error: one line, rewritten on a terminal; elsewhere one line per tenth of a stage."""
 
     def __init__(self) -> None:
-        self.stage, self.started, self.shown, self.open = "", 0.0, -1.0, False
+        self.stage, self.text, self.started, self.shown, self.open = "", "", 0.0, -1.0, False
         self.terminal = sys.stderr.isatty()
 
     def __call__(self, stage: str, done: float, total: float, note: str = "") -> None:
@@ -38,11 +40,13 @@ class Bar:
         fresh = done - self.first  # blocks found on disk took no time, so they must not count towards the speed
         left = (now - self.started) * (total - done) / fresh if fresh > 0 else None
         text = (
-            f"{stage}: {share:4.0%}"
+            stages.told(stage, done, total)
             + (f", {duration(left)} left" if left and share < 1 else "")
             + (f"  {note}" if note else "")
         )
-        self.open = self.terminal
+        if text == self.text:
+            return
+        self.text, self.open = text, self.terminal
         print(
             f"\r\033[K{text}" if self.terminal else text, end="" if self.terminal else "\n", file=sys.stderr, flush=True
         )

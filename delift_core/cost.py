@@ -22,13 +22,13 @@ def price(inputs: Inputs, tokens: Indices) -> Cost:
         tokens: (N,) tokens of each row of the pool.
     """
     total = Cost(0, 0, 0.0, 0.0, 0)
-    for part, (helped, candidates) in inputs.pairs.items():
+    for part in inputs.pairs:
         if inputs.in_context:
             model = causal_model(inputs.config.model)
             planned = {} if inputs.plan is None else {"pairs": inputs.counts[part], "rounds": inputs.plan.rounds + 1}
             total += inputs.scorer.estimate(*sides_of(inputs, part), model, same=part == "pool", **planned)
         else:
-            total += Cost(len(helped) * len(candidates), 0, 0.0, 0.0, 0)
+            total += Cost(inputs.counts[part], 0, 0.0, 0.0, 0)
     if inputs.by_states:
         model = causal_model(inputs.config.model)
         total += inputs.scorer.estimate(rows_of(inputs, "pool"), model, target=rows_of(inputs, "target"))
@@ -50,6 +50,7 @@ def _encoding_cost(inputs: Inputs, rows: int, tokens_per_row: float, whole: bool
     order = np.random.default_rng(0).permutation(
         len(chosen)
     )  # files are often sorted, so the first rows are not typical
+    encoder.encode(texts_of(inputs.pool, chosen[order[:1]], whole))  # the first pass allocates
     done, dimensions, started = 0, 0, time.perf_counter()
     for first in range(0, len(order), BATCH):
         batch = order[first : first + BATCH]

@@ -44,7 +44,7 @@ class Gathered:
     """Evidence for the objective, and what the run keeps of how it came about."""
 
     evidence: Evidence
-    raw: Mapping[str, Mapping[str, Utility]]  # part -> kind -> utility, unscaled
+    raw: Mapping[str, Mapping[Kind, Utility]]  # part -> kind -> utility, unscaled
     models: tuple[Identity, ...]
     notes: tuple[str, ...] = ()
     planned: Mapping[str, Planned] = field(default_factory=dict)  # part -> what its pair plan came to
@@ -57,7 +57,7 @@ class Gathered:
 class _Scored:
     """Utilities as they come in, part by part."""
 
-    raw: dict[str, dict[str, Utility]] = field(default_factory=dict)
+    raw: dict[str, Mapping[Kind, Utility]] = field(default_factory=dict)
     used: dict[str, Utility] = field(default_factory=dict)  # what the objective gets, before it is scaled
     planned: dict[str, Planned] = field(default_factory=dict)
     models: list[Identity] = field(default_factory=list)
@@ -154,7 +154,9 @@ def better_informed(inputs: Inputs, found: Gathered, part: str) -> Evidence:
 def _pairs(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:
     if inputs.in_context:
         return _in_context(inputs, vectors, store, progress)
-    return _by_states(inputs, store, progress) if inputs.by_states else _by_vectors(inputs, vectors)
+    if inputs.by_states:
+        return _by_states(inputs, store, progress)
+    return _compared(inputs, vectors, store, progress)
 
 
 def _by_states(inputs: Inputs, store: BlockStore, progress: Progress) -> _Scored:
@@ -213,7 +215,7 @@ def _all_pairs(
         )
     utility = inputs.scorer.score(*sides, model, same=part == "pool", store=store, progress=progress)
     found.raw[part] = {"l2": utility.l2, "pmi": utility.pmi}
-    found.used[part] = found.raw[part][inputs.config.kind]
+    found.used[part] = utility.l2 if inputs.config.kind == "l2" else utility.pmi
     report: Report = utility.report
     return report
 
@@ -236,7 +238,7 @@ def _some_pairs(
         same=part == "pool", kind=kind, check_rows=inputs.check_rows(part), seed=inputs.config.seed, store=store,
         progress=progress,
     )  # fmt: skip
-    found.raw[part] = {"l2": planned.l2, "pmi": planned.pmi}
+    found.raw[part] = planned.raw
     found.used[part] = planned.used
     found.planned[part] = planned
     if planned.guessed:
@@ -249,6 +251,7 @@ def _some_pairs(
             f"{part}: the pair plan stopped {planned.spared:,} pairs early, as two rounds in a row hardly raised the "
             "best utilities of the rows."
         )
+    assert planned.report is not None
     return planned.report
 
 
@@ -264,10 +267,42 @@ def sides_of(inputs: Inputs, part: str) -> tuple[Rows, Rows]:
     return first, first if helped == candidates else Rows.of(inputs.datasets[candidates], inputs.rows(candidates))
 
 
+def compared(
+    inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress = no_progress
+) -> dict[str, Utility]:
+    """Cosines by part, of all pairs or those of the run's plan, from unit vectors by role; not scaled."""
+    return _compared(inputs, vectors, store, progress).used
+
+
+def _compared(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:
+    return _by_vectors(inputs, vectors) if inputs.plan is None else _near(inputs, vectors, store, progress)
+
+
 def _by_vectors(inputs: Inputs, vectors: Mapping[str, Floats]) -> _Scored:
     found = _Scored()
     for part, (helped, candidates) in inputs.pairs.items():
         first, second = SIDES[part]
         found.used[part] = inputs.scorer.score(vectors[first], vectors[second], helped, candidates)
         found.raw[part] = {"cosine": found.used[part]}
+    return found
+
+
+def _near(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, progress: Progress) -> _Scored:
+    """Cosines of the pairs of a plan, centred for all parts on the mean of the pool."""
+    from delift_core.scoring.near import score_near
+
+    found = _Scored()
+    centre = vectors["pool"].mean(axis=0, dtype=np.float64).astype(np.float32)
+    for part, (helped, candidates) in inputs.pairs.items():
+        first, second = SIDES[part]
+        planned = score_near(
+            vectors[first], vectors[second], helped, candidates, inputs.plan, centre=centre, same=part == "pool",
+            check_rows=inputs.check_rows(part), seed=inputs.config.seed, store=store,
+            progress=named(progress, f"score {part}"),
+        )  # fmt: skip
+        found.raw[part], found.used[part], found.planned[part] = planned.raw, planned.used, planned
+    found.notes.append(
+        f"The nearest pairs alone were compared ({inputs.config.pairs}). A pair counts as its cosine less the mean "
+        "cosine of the row that is helped, and one that was not compared counts as that mean."
+    )
     return found

@@ -16,6 +16,8 @@ from delift_core.types import Dataset, Indices, Objective
 
 CHECKED = (16, 48)  # helped rows that are scored against every candidate to judge a plan by: at least, at most
 CHECK_SHARE = 0.2  # of the pairs that the plan scores
+CHECKED_NEAR = (16, 200)  # the same where vectors are compared, which costs little
+CHECKED_COSINES = 20_000_000  # pairs of theirs that are held, at most
 # Part of the evidence -> role of the rows that are helped, role of the rows that help.
 SIDES = {"pool": ("pool", "pool"), "target": ("target", "pool"), "existing": ("pool", "existing")}
 
@@ -55,8 +57,8 @@ class Inputs:
 
     @cached_property
     def plan(self) -> Any:
-        """The pair plan of a scorer that reads texts; None where every pair is scored."""
-        return registry.plan(self.config.pairs) if self.in_context else None
+        """The pair plan; None where every pair is scored."""
+        return registry.plan(self.config.pairs) if registry.sparse_plan(self.config.method) else None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,6 +75,8 @@ class Inputs:
     def check_rows(self, part: str) -> int:
         """How many rows are checked, so that it costs about a fifth of what the plan costs."""
         shape = tuple(len(side) for side in self.pairs[part])
+        if not self.in_context:
+            return min(shape[0], max(CHECKED_NEAR[0], min(CHECKED_NEAR[1], CHECKED_COSINES // shape[1])))
         wanted = int(CHECK_SHARE * self.plan.count(shape, part == "pool") / shape[1])
         return min(shape[0], max(CHECKED[0], min(CHECKED[1], wanted)))
 

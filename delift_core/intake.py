@@ -204,8 +204,14 @@ def normal(config: RunConfig) -> RunConfig:
         changes["quota"] = str(Quota.parse(config.quota))
     if config.pairs != registry.AUTO:
         changes["pairs"] = registry.plan_name(config.pairs)
-    if not registry.reads_texts(config.method):
+    sparse = registry.sparse_plan(config.method)
+    if sparse is None:
         changes["pairs"] = registry.DENSE
+    elif sparse == registry.NEAREST and config.pairs.partition(":")[0] not in {"knn", registry.DENSE, registry.AUTO}:
+        raise ConfigError(
+            f"Pair plan {config.pairs!r}: method {config.method} compares vectors, which takes knn:K (such as "
+            f"{registry.NEAREST}) or dense. Plans of other kinds choose among passes of a language model."
+        )
     if config.model != "builtin" and Path(config.model).is_dir():
         changes["model"] = str(Path(config.model).resolve())  # a worker may stand in another folder
     if config.encoder not in registry.ENCODERS and Path(config.encoder).is_dir():

@@ -22,6 +22,15 @@ class Method:
     score: str | None = None  # of rows
     family: str = "delift"
 
+    @property
+    def price(self) -> str:
+        """What it costs, in a class that a person can choose by."""
+        if self.scorer == "icl":
+            return "slow: the language model reads pairs of rows"
+        if "passes" in self.cost:
+            return "medium: the language model reads each row"
+        return "quick: one sentence vector a row" if "encodings" in self.cost else "at once: no model"
+
 
 FAMILIES: dict[str, str] = {
     "delift": "In-context utility",
@@ -196,3 +205,35 @@ METHODS: dict[str, Method] = {
         ),
     )
 }  # fmt: skip
+
+GOALS: dict[str, str] = {
+    "pool": "Represent the whole pool",
+    "target": "Serve a target task",
+    "existing": "Add to what was trained on",
+}
+_CONTROL = {"random": "Always run it as well: whatever you choose has to beat it."}
+# Goal, which is also the role that it is about -> methods to begin with, and when to take each.
+RECOMMENDED: dict[str, dict[str, str]] = {
+    "pool": {
+        "delift-se": "Begin here: fast, needs no language model, and covers every topic of the pool.",
+        "delift": "When a language model is to judge which rows teach it something, and there is time for it.",
+        "qdit": "When part of the pool is poor: each row's own quality counts beside what it covers.",
+        "kmeans": "When a few rows from every topic are enough, and the pool is large.",
+        "longest": "When something free is wanted that is still hard to beat.",
+        **_CONTROL,
+    },
+    "target": {
+        "delift-se-task": "Begin here: fast, needs no language model, and covers every topic of the target.",
+        "delift-task": "When a language model is to judge which rows help it on the target.",
+        "got-d": "When the subset as a whole is to resemble the target.",
+        "tsds": "When the pool repeats itself: near-copies share what one row would get.",
+        "rds": "When the language model itself is to say which rows are like the target.",
+        **_CONTROL,
+    },
+    "existing": {
+        "delift-se-continual": "Begin here: fast, and leaves out what the existing rows cover already.",
+        "delift-continual": "When a language model is to judge which rows still teach it something.",
+        "got-d-contrast": "When the subset is to be as different from the existing rows as it can.",
+        **_CONTROL,
+    },
+}

@@ -28,12 +28,13 @@ from delift_core.reporting import compare, lineup, report
 from delift_core.runs import Run, Workspace, jobs, kept, manifest
 from delift_core.runs.jobs import working
 from delift_core.runs.run import Part
-from delift_core.sharing import exporting
 from delift_core.sharing.exporting import check_out
+from delift_core.sharing.exporting import export_run as export
 from delift_core.sources import add_dataset, find_dataset, restore
 from delift_core.types import (
     Floats,
     Indices,
+    Kind,
     Progress,
     Scores,
     Selection,
@@ -84,6 +85,9 @@ def run(
     config, _ = settled(ws, config)
     inputs = checked(ws, config)
     if finished(ws, inputs):
+        job = ws.catalogue.job(config.id)
+        if job is not None and job.state != "done":  # a worker that was stopped when all was written
+            ws.catalogue.update_run(config.id, state="done", eta=None, error="")
         return Run.open(ws, config.id).relabelled(ws, manifest_inputs(ws, inputs.datasets))
     ws.catalogue.add_run(config, command=command)
     with working(ws, config.id) as recorded:
@@ -122,7 +126,7 @@ class _Computed:
     manifest: dict[str, Any]
     ids: Sequence[str]
     tokens: Indices
-    utilities: Mapping[str, Mapping[str, Utility]]
+    utilities: Mapping[str, Mapping[Kind, Utility]]
     left_out: Mapping[int, str]
     scores: Scores | None  # of the pool's rows
     used: Mapping[Part, Utility]  # what the objective saw where pairs were predicted
@@ -209,19 +213,6 @@ def draw_map(ws: Workspace, run_id: str, *, progress: Progress = no_progress) ->
         placed = coordinates(open_inputs(ws, done.config), ws.blocks, both(recorded, progress))
         done.write_map(placed)
     return placed
-
-
-def export(
-    ws: Workspace,
-    done: Run,
-    out: str | Path,
-    *,
-    format: str | None = None,
-    k: int | None = None,
-    rejected: str | Path | None = None,
-) -> None:
-    """Write the chosen records to `out`, and the others with reasons to `rejected`; the ending says the format."""
-    exporting.export_run(ws, done, out, format=format, k=k, rejected=rejected)
 
 
 def select(

@@ -16,6 +16,7 @@ from delift_core.types import Cost, Indices, Progress, no_progress
 DENSE_SECONDS = 300.0  # up to here every pair is scored unless the user says otherwise
 FEW_PAIRS = 5_000  # too few for a plan to learn from: all of them are scored, whatever they cost
 MOST_DENSE = 20_000_000  # pairs that no machine scores in that time
+MOST_COSINES = 400_000_000  # pairs of vectors that are compared whole: 3.2 GB with their scaled copy
 SURELY_SHORT = 2_000  # rows that every encoder reads in minutes, so that measuring would only cost time
 
 
@@ -33,13 +34,17 @@ def settled(ws: Workspace, config: RunConfig) -> tuple[RunConfig, Cost | None]:
 
     Every pair where they are few, take less than five minutes, or a plan would save less than half; else the best plan
     that is known.  A run that is finished already is chosen at once, so that the same words keep giving the same run.
+    Vectors are compared whole up to 400 million pairs (20,000 rows with one another), whatever machine it is.
     """
     if config.pairs != registry.AUTO:
         return config, None
-    dense, sparse = (normal(config.with_(pairs=name)) for name in (registry.DENSE, registry.BEST))
+    plans = (registry.DENSE, registry.sparse_plan(config.method) or registry.DENSE)
+    dense, sparse = (normal(config.with_(pairs=name)) for name in plans)
     every, some = (sum(open_inputs(ws, c).counts.values()) for c in (dense, sparse))
     if dense == sparse or 2 * some > every or every <= FEW_PAIRS:
         return dense, None
+    if not registry.reads_texts(config.method):
+        return (dense if every <= MOST_COSINES else sparse), None
     for choice in (dense, sparse):
         if stored(ws, choice.id) is not None:
             return choice, None

@@ -25,7 +25,7 @@ def checked(ws: Workspace, config: RunConfig) -> Inputs:
     """
     normal(config)
     if config.pairs == registry.AUTO:  # what is chosen in the end takes no less room than this
-        config = config.with_(pairs=registry.BEST)
+        config = config.with_(pairs=registry.sparse_plan(config.method) or registry.DENSE)
     inputs = open_inputs(ws, config)
     method, n = inputs.method, len(inputs.rows("pool"))
     for role, dataset in inputs.datasets.items():
@@ -89,7 +89,7 @@ def _check_room(ws: Workspace, inputs: Inputs) -> None:
     if memory > free:
         raise ConfigError(
             f"{pairs:,} pairs need about {memory / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. "
-            "Take a pair plan (knn:12), a smaller pool, a target with the method delift-task, or the method got-d, "
+            "Take a pair plan (knn:32), a smaller pool, a target with the method delift-task, or the method got-d, "
             "which keeps no pairs."
         )
     blocks = pairs * 8 if inputs.in_context else 0

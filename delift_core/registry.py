@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from delift_core.errors import ConfigError, unknown
-from delift_core.methods import FAMILIES, METHODS, Method
+from delift_core.methods import FAMILIES, GOALS, METHODS, RECOMMENDED, Method
+from delift_core.types import Cost
 
 __all__ = [
-    "AUTO", "BEST", "DENSE", "ENCODERS", "FAMILIES", "METHODS", "OBJECTIVES", "PLANS", "ROW_SCORES", "SCORERS",
-    "Method", "build", "method", "objective_of", "option_fields", "over_pairs", "parts_of", "plan", "plan_name",
-    "reads", "reads_texts", "resolve", "score_of", "scorer_of",
+    "AUTO", "BEST", "DENSE", "ENCODERS", "FAMILIES", "GOALS", "METHODS", "NEAREST", "OBJECTIVES", "PLANS",
+    "RECOMMENDED", "ROW_SCORES", "SCORERS", "Method", "build", "memory_of", "method", "objective_of", "option_fields",
+    "over_pairs", "parts_of", "plan", "plan_name", "reads", "reads_texts", "resolve", "score_of", "scorer_of",
+    "sparse_plan", "work_of",
 ]  # fmt: skip
 
 SCORERS: dict[str, str] = {
@@ -39,8 +41,9 @@ PLANS: dict[str, str] = {
     "adaptive": "delift_core.scoring.adaptive:Adaptive",
 }
 DENSE = "dense"  # every pair: no plan at all
-AUTO = "auto"  # dense where that takes minutes, else BEST
-BEST = "adaptive:0.1"
+AUTO = "auto"  # dense where that takes minutes, else the method's sparse plan
+BEST = "adaptive:0.1"  # where the language model scores pairs
+NEAREST = "knn:32"  # where vectors are compared
 
 OBJECTIVES: dict[str, str] = {
     "fl": "delift_core.selection.objectives:FacilityLocation",
@@ -200,6 +203,46 @@ def reads_texts(name: str) -> bool:
     """Whether a method scores pairs with the language model, so that a pair plan means something."""
     scorer = method(name).scorer
     return scorer is not None and bool(resolve(SCORERS, "scorer", scorer).reads == "texts")
+
+
+def sparse_plan(name: str) -> str | None:
+    """The pair plan that a method takes where all pairs are too many; None for one that is scored whole or not at all.
+
+    Plans that learn from the model's passes make no sense where vectors are compared: there it is the nearest rows.
+    """
+    scorer = method(name).scorer
+    reads = "" if scorer is None else str(resolve(SCORERS, "scorer", scorer).reads)
+    return {"texts": BEST, "vectors": NEAREST}.get(reads)
+
+
+def memory_of(name: str, cost: Cost, *, pairs: str = DENSE) -> int:
+    """Bytes in memory of a run's pairs, as they are read and as they are scaled, or of its vectors; models on top."""
+    entry = 4 if pairs == DENSE else 16  # a sparse one holds its place
+    return cost.pairs * entry * (3 if reads_texts(name) else 2) or cost.bytes
+
+
+def work_of(name: str, cost: Cost, options: Mapping[str, Any], *, pairs: str = DENSE) -> str:
+    """One sentence on what a run computes, for a person who decides whether to start it."""
+    read = reads(name, options, pairs=pairs)
+    if reads_texts(name):
+        which = "Every pair" if pairs == DENSE else f"A part of all pairs ({pairs})"
+        return (
+            f"{which} is scored: the language model reads a row after each example, {cost.pairs:,} pairs and "
+            f"{cost.tokens:,} tokens in all."
+        )
+    said = []
+    if "encoder" in read:
+        said.append("each row is turned into a sentence vector")
+    if method(name).scorer == "embedding":
+        said.append(f"{cost.pairs:,} pairs of vectors are compared")
+    if "model" in read:
+        said.append("the language model reads each row")
+    if "tokenizer" in read:
+        said.append("tokens are counted")
+    if not said:
+        return "No model is read."
+    text = ", ".join(said)
+    return f"{text[0].upper()}{text[1:]}{'' if 'model' in read else '; no language model is run'}."
 
 
 def plan_name(text: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from scipy import sparse
 
-Kind = Literal["l2", "pmi", "cosine"]
+Kind = Literal["l2", "pmi", "cosine", "centred"]  # centred: the cosine less the helped row's mean cosine
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]

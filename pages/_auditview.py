@@ -19,6 +19,7 @@ from delift_core.review.risks import Personal
 from delift_core.runs import cut
 from delift_core.runs.run import Part, Run
 from delift_core.types import Dataset, Indices
+from pages import _changedrun as changedrun
 from pages import _editsview as editsview
 from pages import _widgets as widgets
 from pages._groupsview import LEVELS, show_constraints, show_groups
@@ -76,7 +77,7 @@ def _quota(run: Run, pool: Dataset, k: int) -> None:
         return
     editsview.show_price(held[1], pool, k)
     if st.button(f"Start the run with {widgets.escape(text)}", key="whatif.run", icon=":material/play_arrow:"):
-        editsview.start_from(run, cut.config_at(run, k).with_(quota=text))
+        changedrun.start_from(run, cut.config_at(run, k).with_(quota=text))
 
 
 @st.cache_resource(show_spinner="Comparing what each row gets", max_entries=8)
@@ -89,7 +90,7 @@ def _uncovered(home: str, run_id: str, version: str, part: Part, k: int, _run: R
 
 def _worst(run: Run, pool: Dataset, part: Part, k: int) -> None:
     """The worst-served rows, with the chosen row that serves each best and the best row there is."""
-    found = _uncovered(os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["created"]), part, k, run)
+    found = _uncovered(os.environ.get("DELIFT_HOME", ""), run.id, widgets.version_of(run), part, k, run)
     st.markdown(f"**{widgets.escape(found.sentence)}**")
     if part == "pool":
         st.caption("Rows of the subset are not counted: who is trained on needs no other.")
@@ -146,7 +147,7 @@ def _texts(prompt: str, response: str) -> None:
 def show_risks(run: Run, pool: Dataset, k: int) -> None:
     """Near-copies inside the subset, rows too close to other data, personal data."""
     picks = run.selection.order[:k]
-    st.caption(f"Said of the {k:,} chosen rows, before edits that are not a run yet.")
+    st.caption(f"This looks at the {k:,} rows that the run chose. Edits count once they are a run of their own.")
     for title, show in (
         ("Near-copies inside the subset", _near_copies), ("Rows that also stand elsewhere", _leaks),
         ("Personal data", _personal),
@@ -263,7 +264,7 @@ def _personal(run: Run, pool: Dataset, picks: Indices) -> None:
             st.caption("Looks for e-mail and IP addresses, numbers of telephones, cards and accounts, secret keys.")
             return
         st.session_state[LOOKED] = asked
-    home, version = os.environ.get("DELIFT_HOME", ""), str(run.manifest["created"])
+    home, version = os.environ.get("DELIFT_HOME", ""), widgets.version_of(run)
     found = _looked(home, run.id, version, len(picks), pool, picks)
     st.markdown(f"**{widgets.escape(found.sentence)}**")
     if not found.rows:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 
 from delift_core.config import RunConfig
-from delift_core.registry import AUTO, reads_texts
+from delift_core.registry import AUTO, sparse_plan
 from delift_core.runs import files
 from pages import _widgets as widgets
 
@@ -35,7 +35,7 @@ def command_for(config: RunConfig) -> tuple[str, ...]:
         if f.name in ("pool", "method", "budget", "options", "pin", "ban", *DATASETS):
             continue
         if f.name == "pairs":  # the command line's own default is to choose by cost
-            if reads_texts(config.method) and value != AUTO:
+            if sparse_plan(config.method) and value != AUTO:
                 words += _flag(f.name, value)
         elif value != f.default:
             words += _flag(f.name, value)

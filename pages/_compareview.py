@@ -279,13 +279,14 @@ def compare_view(ids: Sequence[str], finished: Mapping[str, RunRecord]) -> Compa
     ws = widgets.workspace()
     maps = [ws.run_folder(name) / "map.npy" for name in ids]
     stamp = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in maps)
-    versions = tuple(str(finished[name].finished) for name in ids)
-    return _view(os.environ.get("DELIFT_HOME", ""), tuple(ids), versions, stamp)
+    runs = [widgets.open_run_cached(finished[name]) for name in ids]
+    versions = tuple(widgets.version_of(run) for run in runs)
+    return _view(os.environ.get("DELIFT_HOME", ""), tuple(ids), versions, stamp, runs)
 
 
 @st.cache_resource(show_spinner="Matching the rows", max_entries=4)
-def _view(home: str, ids: tuple[str, ...], versions: tuple[str, ...], stamp: tuple[int, ...]) -> CompareView:
-    ws = widgets.workspace()
-    runs = [Run.open(ws, name) for name in ids]
-    pools = [widgets.open_dataset_cached(run.config.pool) for run in runs]
-    return CompareView(runs, pools, pipeline.lineup(ws, runs))
+def _view(
+    home: str, ids: tuple[str, ...], versions: tuple[str, ...], stamp: tuple[int, ...], _runs: list[Run]
+) -> CompareView:
+    pools = [widgets.open_dataset_cached(run.config.pool) for run in _runs]
+    return CompareView(_runs, pools, pipeline.lineup(widgets.workspace(), _runs))

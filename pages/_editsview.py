@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from delift_core import pipeline
 from delift_core.config import RunConfig
 from delift_core.errors import DeliftError
 from delift_core.review import editing
@@ -20,9 +19,10 @@ from delift_core.runs.records import Edit
 from delift_core.runs.run import Run
 from delift_core.types import Dataset, Indices
 from pages import _widgets as widgets
-from pages._command import command_for
+from pages._changedrun import start_from
+from pages._mapview import version_of
 
-PENDING, PRICE, FROM = "_edits.pending", "_edits.price", "_edits.from"  # by run id; the last price; run -> its origin
+PENDING, PRICE = "_edits.pending", "_edits.price"  # by run id; the last price
 WHO, ALL = "edit.who", "edits.all"
 LOG, NAMED, LISTED = 20, 6, 200  # saved edits shown at first; rows that an edit names; rows that come in or go out
 DONE = {"pin": "Pin", "ban": "Ban", "unpin": "Unpin", "unban": "Unban"}
@@ -67,7 +67,7 @@ def key_of(edits: Edits) -> str:
 def standing(run: Run, pool: Dataset, k: int, edits: Edits) -> Standing:
     """How the pool's rows stand at this budget after these edits."""
     home = os.environ.get("DELIFT_HOME", "")
-    return _standing(home, run.id, str(run.manifest["created"]), k, key_of(edits), run, pool, edits)
+    return _standing(home, run.id, version_of(run), k, key_of(edits), run, pool, edits)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -166,15 +166,16 @@ def _show_log(run: Run, pool: Dataset, log: Sequence[Edit]) -> None:
                 state = "UNDONE. " if edit.undone else ""
                 st.text(f"{when}  {state}{widgets.clip(edit.who, 40)}: {what}. {edit.reason}", width="stretch")
                 word, icon = ("Redo", "redo") if edit.undone else ("Undo", "undo")
-                st.button(
-                    word, key=f"edits.{word.lower()}.{edit.id}", icon=f":material/{icon}:", type="tertiary",
-                    on_click=_set_undone, args=(run.id, edit.id, not edit.undone),
+                st.button(  # one key for both words: a second press that comes before the page is drawn again counts
+                    word, key=f"edits.turn.{edit.id}", icon=f":material/{icon}:", type="tertiary",
+                    on_click=_turn, args=(run.id, edit.id),
                 )  # fmt: skip
 
 
-def _set_undone(run_id: str, edit: int, undone: bool) -> None:
+def _turn(run_id: str, edit: int) -> None:
+    """Undo a saved edit, or make it count again, by how the log is at this moment."""
     with widgets.guarded():
-        editing.set_undone(widgets.workspace(), run_id, edit, undone=undone)
+        editing.turn(widgets.workspace(), run_id, edit)
 
 
 def _rows_text(pool: Dataset, rows: Sequence[int]) -> str:
@@ -208,14 +209,6 @@ def _price_and_run(run: Run, pool: Dataset, k: int, edits: Edits, config: RunCon
     held = st.session_state.get(PRICE)
     if held is not None and held[0] == asked:
         show_price(held[1], pool, k)
-
-
-def start_from(run: Run, config: RunConfig) -> None:
-    """Start a run that was made from another one, and show it; raises DeliftError where it cannot start."""
-    new = pipeline.submit(widgets.workspace(), config, command=command_for(config))
-    st.session_state.setdefault(FROM, {})[new] = run.id
-    widgets.select_run(new)
-    st.rerun()
 
 
 def show_price(price: Price, pool: Dataset, k: int) -> None:
@@ -260,13 +253,3 @@ def _show_versions(run: Run) -> None:
                 f"{record.id[:8]}: {pins:,} pinned, {bans:,} banned", key=f"edits.open.{record.id}",
                 on_click=widgets.select_run, args=(record.id,), icon=":material/history:",
             )  # fmt: skip
-
-
-def show_way_back(run_id: str) -> None:
-    """From a run that is being made to the one it was made from."""
-    origin = st.session_state.get(FROM, {}).get(run_id)
-    if origin is not None:
-        st.button(
-            f"Back to run {origin[:8]}, which it was made from", key="edits.back", icon=":material/arrow_back:",
-            on_click=widgets.select_run, args=(origin,),
-        )  # fmt: skip

@@ -17,7 +17,7 @@ from delift_core.runs.run import Run
 from delift_core.sharing import exporting, html_report, hubpush
 from pages import _jobs as parts
 from pages import _widgets as widgets
-from pages._mapview import version_of
+from pages._widgets import version_of
 
 PLAIN = {
     "jsonl": ("JSONL", "The original records; for JSON Lines input the very bytes of the source.", "application/jsonl"),

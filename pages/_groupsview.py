@@ -105,7 +105,7 @@ def _usual(run: Run, pool: Dataset) -> tuple[str | None, int]:
 
 
 def _by_column(run: Run, column: str) -> Fairness:
-    return _report(os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["created"]), column)
+    return _report(os.environ.get("DELIFT_HOME", ""), run.id, widgets.version_of(run), column)
 
 
 @st.cache_resource(show_spinner="Reading the groups", max_entries=32)

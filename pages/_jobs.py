@@ -18,9 +18,10 @@ from typing import Any
 
 import streamlit as st
 
+from delift_core import stages
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DeliftError
-from delift_core.registry import METHODS
+from delift_core.registry import METHODS, memory_of, work_of
 from delift_core.runs import files, jobs
 from delift_core.runs.records import JobRecord, RunRecord
 from delift_core.types import Cost
@@ -98,14 +99,19 @@ def estimate_of(config: RunConfig) -> Estimate:
     return held
 
 
-def show_cost(cost: Cost, plan: str) -> None:
-    """Pairs, tokens, arithmetic, time and memory of a run, before it is started."""
+def show_cost(cost: Cost, config: RunConfig) -> None:
+    """Time, memory and disk that a run takes, and what it computes, before it is started."""
     with st.container(horizontal=True, key="cost"):
-        st.metric("Time on this machine", widgets.seconds_text(cost.seconds), width="content", border=True)
-        st.metric(f"Pairs to score ({plan})", f"{cost.pairs:,}", width="content", border=True)
-        st.metric("Tokens", f"{cost.tokens:,}", width="content", border=True)
-        st.metric("Arithmetic", f"{cost.flops / 1e12:,.1f} TFLOP", width="content", border=True)
-        st.metric("On disk", widgets.bytes_text(cost.bytes), width="content", border=True)
+        st.metric(
+            "Time on this machine", widgets.seconds_text(cost.seconds), width="content", border=True,
+            help="Measured just now on a few rows. Other programs that are busy make it longer.",
+        )  # fmt: skip
+        st.metric(
+            "Memory", widgets.bytes_text(memory_of(config.method, cost, pairs=config.pairs)), width="content",
+            border=True, help="For the numbers of the run; the models come on top.",
+        )  # fmt: skip
+        st.metric("Disk", widgets.bytes_text(cost.bytes), width="content", border=True)
+    st.caption(work_of(config.method, cost, config.options, pairs=config.pairs))
 
 
 # --- sets of examples ----------------------------------------------------------------------------------------------
@@ -173,11 +179,13 @@ def live(run_id: str) -> None:
     if state not in ACTIVE:
         st.rerun()
     record = ws.catalogue.run(run_id)
-    share = record.job.share
-    st.progress(share, text=f"{widgets.escape(record.stage or 'waiting to start')}: {100 * share:.0f} %")
-    left = "time left not known yet" if record.eta is None else f"about {widgets.seconds_text(record.eta)} left"
+    job = record.job
+    told = stages.told(job.stage or "", job.done or 0, job.total or 0)
+    left = "" if record.eta is None else f", about {widgets.seconds_text(record.eta)} left"
+    st.progress(job.share, text=widgets.escape(f"{told}{left}"))
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{left}. {widgets.escape(record.note or '')} You may close this page: the run goes on.")
+        note = f"{widgets.escape(record.note)}. " if record.note else ""
+        st.caption(f"{note}You may close this page: the run goes on.")
         st.button("Cancel", key=f"cancel.{run_id}", icon=":material/stop_circle:", on_click=cancel, args=(run_id,))
     log(run_id)
 
@@ -187,6 +195,11 @@ def log(run_id: str, lines: int = 12) -> None:
     tail = jobs.log_tail(widgets.workspace(), run_id, lines)
     if tail:
         st.code("\n".join(tail), language=None, wrap_lines=True)
+
+
+def has_pairs(config: RunConfig) -> bool:
+    """Whether the run's method scores pairs, which the Utility page shows."""
+    return "+" in config.method or (config.method in METHODS and METHODS[config.method].scorer is not None)
 
 
 def title_of(config: RunConfig) -> str:
@@ -216,7 +229,10 @@ def show_run(run_id: str) -> None:
             st.success("This run is finished.", icon=":material/check_circle:")
             with st.container(horizontal=True):
                 st.page_link("pages/map.py", label="See the map", icon=":material/scatter_plot:", width="content")
-                st.page_link("pages/utility.py", label="See the utility", icon=":material/grid_on:", width="content")
+                if has_pairs(record.config):
+                    st.page_link(
+                        "pages/utility.py", label="See the utility", icon=":material/grid_on:", width="content"
+                    )
                 st.page_link("pages/export.py", label="Export", icon=":material/download:", width="content")
         else:
             said = {"failed": "The run failed.", "cancelled": "The run was cancelled; finished blocks are kept."}

@@ -11,7 +11,8 @@ import pandas as pd
 import streamlit as st
 
 from delift_core import figures
-from delift_core.figures.knowledge import MOST_POINTS, before_after, counts
+from delift_core.figures import Theme
+from delift_core.figures.knowledge import MOST_POINTS, before_after, colour, counts
 from delift_core.insight import knowledge as insight
 from delift_core.insight.coverage import places
 from delift_core.insight.knowledge import LABELS, UNSCORED, Best, Knowledge, Thresholds
@@ -85,20 +86,22 @@ def knowledge_of(run: Run, part: Part, kind: Kind, k: int, thresholds: Threshold
     return insight.judged(run.utility(part, kind), subset, pool, thresholds or usual)
 
 
-def colour_codes(run: Run, n: int, k: int) -> tuple[Indices, list[str]] | None:
-    """For the map: a category (n,) of each pool row at budget k, and what the codes mean; None where not measured."""
+def colour_codes(run: Run, n: int, k: int, theme: Theme) -> tuple[Indices, list[str], list[str]]:
+    """For the map: a code (n,) of each pool row at budget k, what the codes mean, and their colours.
+
+    Only for a run with a measure of its pool (see `measures`).  Rows without a pair are one group: not measured.
+    """
     kinds = [kind for part, kind in measures(run) if part == "pool"]
-    if not kinds:
-        return None
     kind = run.config.kind if run.config.kind in kinds else kinds[0]
-    return knowledge_of(run, "pool", kind, k).over(n), [*LABELS, MISSING]
+    codes = np.minimum(knowledge_of(run, "pool", kind, k).over(n), UNSCORED)
+    return codes, [*LABELS[:UNSCORED], MISSING], [colour(category, theme) for category in range(len(LABELS))]
 
 
 # --- cached reading ------------------------------------------------------------------------------------------------
 
 
 def _bests(run: Run, part: Part, kind: Kind, k: int) -> tuple[Best, Best, Thresholds]:
-    key = (os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["created"]), part, kind)
+    key = (os.environ.get("DELIFT_HOME", ""), run.id, widgets.version_of(run), part, kind)
     pool, usual = _pool_best(*key, run)
     return _subset_best(*key, k, run), pool, usual
 
@@ -194,7 +197,7 @@ def _show_rows(
     )  # fmt: skip
     cut = len(at) < numbers[category]
     told = f"The first {len(at):,} of {numbers[category]:,}, the largest effect first. " if cut else ""
-    what = "A line focuses its row." if part == "pool" else "A line focuses the pool row that helps it most."
+    what = "Choose a line to open the row" + ("." if part == "pool" else " of the pool that helps it most.")
     st.caption(told + what)
 
 

@@ -24,11 +24,14 @@ from delift_core.insight.region import inside
 from delift_core.registry import METHODS
 from delift_core.runs.run import Run
 from delift_core.types import Dataset, Doubles, Floats, Indices
+from pages import _knowledgeview as knowledge
 from pages import _widgets as widgets
+from pages._widgets import version_of
 
 TABLE_ROWS = 500
 CURVE, GAINS = "map_curve", "map_gains"  # element keys, also the names of their CSS classes: no dots
-ALL, INSIDE, STABILITY, FIELD = "all rows", "inside the outline", "stability", "field: "
+ALL, INSIDE = "all rows", "inside the outline"
+STABILITY, KNOWLEDGE, FIELD = "stability", "knowledge", "field: "  # colours
 _TEXT = 160
 
 
@@ -120,8 +123,11 @@ class MapView:
     def _colourings(self) -> dict[tuple[str, Theme], points.Colouring]:
         return {}
 
-    def colouring(self, name: str, theme: Theme) -> points.Colouring:
-        """Colours by one of `colour_names`; made once, as a budget changes none of them."""
+    def colouring(self, name: str, theme: Theme, k: int) -> points.Colouring:
+        """Colours by one of `colour_names`; made once, but for knowledge, the only one that a budget changes."""
+        if name == KNOWLEDGE and self._known:
+            codes, labels, colours = knowledge.colour_codes(self.run, len(self.pool), k, theme)
+            return points.by_label(codes, labels, colours, KNOWLEDGE)
         if (name, theme) not in self._colourings:
             self._colourings[name, theme] = self._colour(name, theme)
         return self._colourings[name, theme]
@@ -141,11 +147,15 @@ class MapView:
             return points.by_category(codes, labels, name.removeprefix(FIELD))
         return points.by_membership(len(self.pool), theme=theme)
 
+    @cached_property
+    def _known(self) -> bool:
+        return any(part == "pool" for part, _ in knowledge.measures(self.run))
+
     def colour_names(self) -> list[str]:
         """What the map can be coloured by; the gains of a ranking are its scores."""
         method = METHODS.get(self.run.config.method)
         gain = "score" if method is not None and method.objective == "top-k" else "gain"
-        measured = [STABILITY] if self.frequency is not None else []
+        measured = [*([STABILITY] if self.frequency is not None else []), *([KNOWLEDGE] if self._known else [])]
         return ["membership", gain, "cluster", *measured, *(FIELD + name for name in self.pool.fields)]
 
     def layer(
@@ -165,8 +175,8 @@ class MapView:
         """
         part = self.part(k, [*pinned, *banned, *([] if focus is None else [focus])])
         message = points.layer(
-            self.colouring(name, theme), self.chosen(k), key=self.run.id, focus=focus, outline=outline, pinned=pinned,
-            banned=banned, part=part,
+            self.colouring(name, theme, k), self.chosen(k), key=self.run.id, focus=focus, outline=outline,
+            pinned=pinned, banned=banned, part=part,
         )  # fmt: skip
         return message, part
 
@@ -237,11 +247,6 @@ def map_view(run: Run, pool: Dataset) -> MapView:
     """The view of a run, kept until its map is drawn anew or its stability is measured."""
     stamps = [_stamp(run, name) for name in ("map.npy", "stability.npz")]
     return _view(os.environ.get("DELIFT_HOME", ""), version_of(run), run.id, *stamps, run, pool)
-
-
-def version_of(run: Run) -> str:
-    """What tells a run from the same one made again, by which caches know it."""
-    return f"{run.manifest['hash']} {run.manifest['created']}"
 
 
 def _stamp(run: Run, name: str) -> int:

@@ -9,12 +9,15 @@ import streamlit as st
 from delift_core.pipeline import THRESHOLD, CopySet, NearCopies, expected_seconds, find_near_copies
 from delift_core.types import Dataset
 from pages import _widgets as widgets
+from pages._language import is_foreign
 
 READERS = {
     "fast": "fast: words, whatever their order",
     "minilm": "minilm: meaning, the first 256 tokens",
 }
 FOUND, ASKED = "_near.found", "_near.asked"  # the last report; (fingerprint, encoder) of the last search
+FITTED = "_near.fitted"  # the least cosine that was proposed last
+FOREIGN = 0.99  # proposed where most rows are in another language than the encoder `fast` knows
 SIDE_BY_SIDE = 3  # rows of an open set
 Texts = Callable[[str, str], None]  # shows a prompt and a response
 
@@ -38,6 +41,18 @@ def search_near_copies(fingerprint: str, encoder: str, threshold: float) -> None
     st.rerun()
 
 
+def fit_threshold(fingerprint: str, encoder: str) -> None:
+    """Make the least cosine fit encoder and rows, wherever those change it; what a person then sets stays.
+
+    Measured on random pairs of rows: of English ones about 1 in 100,000 reach 0.95 by either encoder; of Finnish ones
+    4 in 100 do by `fast`, which knows English words only, and 6 in a million reach 0.99.
+    """
+    fitting = FOREIGN if encoder == "fast" and is_foreign(fingerprint) else THRESHOLD
+    if st.session_state.get(FITTED, THRESHOLD) != fitting:
+        st.session_state["near.threshold"] = fitting
+    st.session_state[FITTED] = fitting
+
+
 def show_near_copies(dataset: Dataset, show: Texts) -> None:
     """Rows that are all but the same as another: how many, and the largest sets with their texts side by side."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -45,6 +60,7 @@ def show_near_copies(dataset: Dataset, show: Texts) -> None:
             "Compared by", list(READERS), format_func=lambda name: READERS[name], key="near.encoder", width=320,
             persist_state="session",
         )  # fmt: skip
+        fit_threshold(dataset.fingerprint, encoder)
         threshold = st.number_input(
             "Least cosine", 0.5, 1.0, THRESHOLD, step=0.01, key="near.threshold", width=160, persist_state="session",
             help="Of a row with the first row of its set: 1 is the same text to the encoder.",

@@ -18,9 +18,13 @@ from pages import _widgets as widgets
 
 QUOTA, BY, COUNT, KIND = "rule.quota", "quota.by", "quota.count", "quota.kind"
 NO_QUOTA, CLUSTERS, COLUMN = "none", "clusters", "column: "  # what the builder groups by
-KINDS = {"proportional": "as in the pool", "even": "the same of each", "bounds": "by own rules"}
+KINDS = {"proportional": "as in the pool", "even": "the same of each", "bounds": "by rules of your own"}
 START = Quota.parse("cluster: *>=1").bounds  # own rules begin with a row of every group
-LEVELS = {"exact": "exact copies", "normalised": "same but for case, punctuation", "words": "13 words in a row"}
+LEVELS = {
+    "exact": "exact copies",
+    "normalised": "same but for case, punctuation",
+    "words": "13 words in a row the same",
+}
 RULES = ("quota", "once", "domains", "holdout", "guard", "pin", "ban")  # settings of a run
 SHOWN = 12  # groups of a column that are named
 HELP = {f.name: f.metadata.get("help") for f in dataclasses.fields(RunConfig)}
@@ -34,7 +38,7 @@ def ask_rules(method: Method, pool: str | None) -> dict[str, Any]:
         found["quota"] = _quota(pool, fields)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             found["once"] = st.number_input(
-                "Near-copies count once, from cosine", 0.0, 1.0, 0.0, step=0.01, format="%g", key="rule.once",
+                "Take near-copies once, from cosine", 0.0, 1.0, 0.0, step=0.01, format="%g", key="rule.once",
                 width=270, persist_state="session", help=HELP["once"],
             )  # fmt: skip
             if method.needs_target:
@@ -194,7 +198,8 @@ def _guard() -> str:
         help="Nothing chosen: rows that the existing data holds, and whatever of the three is close to a held-out row.",
     )  # fmt: skip
     cosine = st.number_input(
-        "Or from cosine", 0.0, 1.0, 0.0, step=0.01, format="%g", key="rule.cosine", width=140, persist_state="session",
+        "Too close from cosine", 0.0, 1.0, 0.0, step=0.01, format="%g", key="rule.cosine", width=170,
+        persist_state="session",
         help="Of sentence vectors, such as 0.95; 0: off.",
     )  # fmt: skip
     number = [np.format_float_positional(cosine, trim="-")] if cosine else []

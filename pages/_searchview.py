@@ -17,8 +17,10 @@ from delift_core.runs.run import Run
 from delift_core.types import Dataset, Indices
 from pages import _editsview as editsview
 from pages import _widgets as widgets
+from pages._mapview import version_of
 
 QUERY, BY, SHOW, COLUMN, VALUE = "q", "search", "show", "column", "value"  # also in the URL
+TEXTS, WAY = "_search.texts", "_search.way"  # in the session: what was last looked for, by way; the way of that
 REASON, SCOPE, TABLE, TURN = "edit.reason", "edit.scope", "audit.table", "_audit.turn"
 MODES = {"text": "text", "regex": "regex", "SQL": "sql"}
 CHOSEN, MATCHING = "chosen in the table", "all that match"
@@ -27,6 +29,12 @@ HELP = {
     "text": "Looked for in id, prompt and response; upper and lower case are the same.",
     "regex": "A pattern (RE2) in id, prompt or response, such as `(?i)\\bkilo(metres|grams)\\b`.",
     "SQL": "A condition, such as `length(response) > 200 AND selected`, or one SELECT that returns row or id.",
+}
+
+EXAMPLES = {
+    "text": "all rows, or such as: river",
+    "regex": "such as: ^Write .*poem",
+    "SQL": "such as: length(response) > 200",
 }
 
 
@@ -60,9 +68,12 @@ def _ask(run: Run, pool: Dataset, k: int, edits: Edits, standing: Standing) -> I
     """The rows that match, in pick order."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mode = st.segmented_control(
-            "Search by", list(MODES), default="text", required=True, key=BY, bind="query-params"
+            "Search by", list(MODES), default="text", required=True, key=BY, bind="query-params", on_change=_change_way,
+        )  # fmt: skip
+        query = (
+            st.text_input("Search", key=QUERY, bind="query-params", placeholder=EXAMPLES[mode], help=HELP[mode]) or ""
         )
-        query = st.text_input("Search", key=QUERY, bind="query-params", placeholder="everything", help=HELP[mode]) or ""
+    st.session_state[WAY] = mode
     if mode == "SQL":
         names = ", ".join(column_names(pool, standing.columns))
         st.caption(f"{HELP[mode]} Columns of rows: {widgets.escape(names)}.")
@@ -83,9 +94,16 @@ def _ask(run: Run, pool: Dataset, k: int, edits: Edits, standing: Standing) -> I
                 "is", names, index=None, key=VALUE, bind="query-params", accept_new_options=True, width=240,
                 placeholder="any value",
             )  # fmt: skip
-    home, version, field = os.environ.get("DELIFT_HOME", ""), str(run.manifest["created"]), (column, value)
+    home, version, field = os.environ.get("DELIFT_HOME", ""), version_of(run), (column, value)
     key = editsview.key_of(edits)
     return _found(home, run.id, version, k, key, query, MODES[mode], which, *field, pool, standing)
+
+
+def _change_way() -> None:
+    """Put away what was looked for in the old way, and take up what was last looked for in the new one."""
+    texts = st.session_state.setdefault(TEXTS, {})
+    texts[st.session_state.get(WAY, "text")] = st.session_state.get(QUERY) or ""
+    st.session_state[QUERY] = texts.get(st.session_state[BY], "")
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from delift_core import stages
 from delift_core.errors import DeliftError
 from delift_core.figures import alt_of, histogram
 from delift_core.insight.stability import lucky, nearly
@@ -20,6 +22,10 @@ from pages import _widgets as widgets
 JOB: Any = "stability"
 ACTIVE = ("queued", "running")
 NAMES = {"bootstrap": "Other rows to be helped", "seeds": "Other seeds", "encoders": "Other encoders"}
+ALL_CHOSEN = (
+    "Every row that could be chosen is chosen, so nothing can vary: any other condition leads to the same rows. A "
+    "smaller budget has a stability that can be measured."
+)
 EXCERPT = 160  # characters of a row's prompt
 LISTED = 20
 
@@ -37,6 +43,9 @@ def show_stability(run: Run, pool: Dataset, k: int) -> None:
     except DeliftError as error:
         widgets.error_box(error)
         found = None
+    if run.k == widgets.candidates(run) or (found is not None and not math.isfinite(found.estimate.value)):
+        st.info(ALL_CHOSEN, icon=":material/info:")
+        return
     if active:
         _measuring(run.id)
     else:
@@ -63,8 +72,9 @@ def _measuring(run_id: str) -> None:
     job = jobs.job(widgets.workspace(), run_id, JOB)
     if job is None or job.state not in ACTIVE:
         st.rerun()
-    word = "stopping" if job.cancel_at else f"{job.stage} ({job.note})" if job.note else job.stage or "starting"
-    st.progress(job.share, text=f"Measuring stability: {widgets.escape(word)}")
+    told = stages.told(job.stage or "", job.done or 0, job.total or 0)
+    word = "Stopping" if job.cancel_at else f"{told} ({job.note})" if job.note else told
+    st.progress(job.share, text=widgets.escape(word))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption("You may close this page: the measurement goes on.")
         st.button("Cancel", key="stability.cancel", icon=":material/stop_circle:", on_click=_cancel, args=(run_id,))
@@ -82,6 +92,9 @@ def _ended(state: str, error: str) -> None:
 def _show(run: Run, pool: Dataset, k: int, found: stability.Stability) -> None:
     with st.container(horizontal=True, key="stability.numbers"):
         for name, told in found.sources.items():
+            if not math.isfinite(told.value):  # of this source alone: each of its replicates picks every row
+                st.metric(NAMES[name], "nothing can vary", border=True, width="content")
+                continue
             interval = "" if told.low is None else f"95 %: {told.low:.2f} to {told.high:.2f}"
             st.metric(
                 NAMES[name], f"{told.value:.2f}, {told.word}", interval or None, delta_color="off", delta_arrow="off",

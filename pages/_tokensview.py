@@ -1,6 +1,6 @@
 """Where an example helped: the response of the helped row, token by token, before and after the example.
 
-The model is read by a worker process that stays warm (delift_core/token_detail.py), never in the page.
+The model is read by a worker process that stays warm (delift_core/review/token_detail.py), never in the page.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from delift_core.errors import DeliftError
 from delift_core.figures import alt_of
 from delift_core.figures.tokens import SHOWN, changes, message
 from delift_core.insight.tokens import table
 from delift_core.registry import METHODS, reads_texts
+from delift_core.review import token_detail
 from delift_core.runs import warm
 from delift_core.runs.run import Part, Run
 from pages import _widgets as widgets
+from pages._mapview import version_of
 
-WORKER = "delift_core.review.token_detail"
+PATIENCE = 1.0  # seconds that the page waits while the worker answers somebody else
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HTML = '<div class="tokens" tabindex="0" role="group" dir="auto"></div>\n<div class="legend"></div>\n'
 
@@ -34,7 +37,7 @@ _response = st.components.v2.component("delift_tokens", html=_HTML, css=_text("t
 
 def worker() -> warm.Warm:
     """The worker of this workspace, one for the whole server; it starts at its first question."""
-    return warm.shared(warm.module_command(WORKER, "--workspace", str(widgets.workspace().root)))
+    return warm.shared(token_detail.worker_command(widgets.workspace()))
 
 
 def where_it_helped(run: Run, part: Part, row: int, example: int) -> None:
@@ -50,28 +53,41 @@ def where_it_helped(run: Run, part: Part, row: int, example: int) -> None:
             "there are no tokens to show. A run of delift, delift-task or delift-continual has them."
         )
         return
-    # The manifest's hash stands in the question so that a run that was made again is read again.
-    _where({"run": run.id, "part": part, "row": row, "example": example, "manifest": run.manifest["hash"]})
+    # The version stands in the question so that a run that was made again is read again.
+    _where({"run": run.id, "part": part, "row": row, "example": example, "version": version_of(run)})
 
 
 @st.fragment(parallel=True)
 def _where(question: dict[str, Any]) -> None:
-    """Ask when somebody presses the button, or at once where the answer is quick."""
+    """Ask when somebody presses the button, or at once where the answer is quick; never wait for other people's."""
     held, slot = worker(), st.empty()
-    if not (held.holds(question) or held.ready):
-        with slot.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button("Show where it helped", key="tokens.show", icon=":material/format_ink_highlighter:")
-            st.caption("Loads the run's language model once, which takes some seconds; later pairs come at once.")
-        if not pressed:
-            return
+    if not (held.holds(question) or (held.ready and not held.busy)) and not _asked(slot, busy=held.busy):
+        return
     try:
         with slot, st.spinner("Reading the response without and with the example"):
-            record = held.ask(question)
+            record = held.ask(question, wait=PATIENCE)
+    except warm.Busy:
+        _asked(slot, busy=True, again=True)
+        return
     except DeliftError as error:
         widgets.error_box(error)
         return
     slot.empty()
     show(record)
+
+
+def _asked(slot: DeltaGenerator, *, busy: bool, again: bool = False) -> bool:
+    """The button that asks, and what to expect of it; whether it was pressed."""
+    with slot.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            "Try again" if again else "Show where it helped", key="tokens.again" if again else "tokens.show",
+            icon=":material/refresh:" if again else ":material/format_ink_highlighter:",
+        )  # fmt: skip
+        if busy:
+            st.caption("The model is busy: it is reading a pair for somebody else. That takes a few seconds.")
+        else:
+            st.caption("Loads the run's language model once, which takes some seconds; later pairs come at once.")
+    return pressed
 
 
 def show(record: dict[str, Any]) -> None:

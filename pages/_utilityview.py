@@ -102,7 +102,7 @@ def around(order: Indices, edges: Indices, block: int, side: int = EXACT_SIDE) -
 
 
 def _measure(kind: Kind, value: float, before: float | None) -> Measure:
-    if kind == "cosine" or before is None:
+    if kind in ("cosine", "centred") or before is None:
         return Measure(f"{kind}, no baseline", "–", "–", f"{value:+.4f}")
     if kind == "l2":
         return Measure("distance without an example", f"{before:.4f}", f"{before - value:.4f}", f"{value:+.4f}")

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from delift_core import pipeline
 from delift_core.errors import DeliftError
 from delift_core.figures import alt_of
 from delift_core.figures.whatif import MOST, Series, value_curves
@@ -25,11 +24,16 @@ from delift_core.runs.run import Run
 from delift_core.types import Dataset
 from pages import _rulesform as rulesform
 from pages import _widgets as widgets
+from pages._changedrun import start_changed
+from pages._mapview import version_of
 
 OBJECTIVE, ROWS, QUOTA, CHOSEN = "whatif.objective", "whatif.rows", "whatif.quota", "whatif.variant"
 TEXTS = {"pin": "whatif.pin", "ban": "whatif.ban"}
+SOLVER = frozenset({"greedy", "accuracy", "epsilon", "sample", "tolerance", "iterations"})  # how it is solved
 LISTED = 20  # rows that come in or go out which are shown with their text
 EXCERPT = 160  # characters of it
+VARIANTS = "_whatif.variants"  # in the session: what was tried, of all runs, the newest last
+MOST_VARIANTS = 24
 BEYOND = 3  # how far curves go beyond the largest budget, as a multiple of it
 
 
@@ -37,6 +41,7 @@ BEYOND = 3  # how far curves go beyond the largest budget, as a multiple of it
 class Variant:
     """A choice that was tried in this session."""
 
+    of: tuple[str, str]  # the run, and its version
     name: str
     found: whatif.Retried
 
@@ -55,7 +60,7 @@ def show_whatif(run: Run, pool: Dataset, k: int) -> None:
         "Choose again from what this run stored: another objective, its options, another budget, other rules. Nothing "
         "is scored and no model is read; values are those of this run's own objective, so they can be compared."
     )
-    possible = _objectives(os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["hash"]))
+    possible = _objectives(os.environ.get("DELIFT_HOME", ""), run.id, version_of(run))
     ready = {p.objective: p for p in possible if p.ready}
     if not ready:
         st.info("This run kept too little to choose again without scoring.", icon=":material/info:")
@@ -88,9 +93,12 @@ def _key(run: Run, name: str) -> str:
     return f"_whatif.{name}.{run.id}"
 
 
+def _of(run: Run) -> tuple[str, str]:
+    return run.id, version_of(run)
+
+
 def _variants(run: Run) -> list[Variant]:
-    found: list[Variant] = st.session_state.setdefault(_key(run, "variants"), [])
-    return found
+    return [v for v in st.session_state.get(VARIANTS, ()) if v.of == _of(run)]
 
 
 # --- asking --------------------------------------------------------------------------------------------------------
@@ -112,14 +120,19 @@ def _ask(run: Run, ready: Mapping[str, whatif.Possible], k: int) -> tuple[dict[s
     own = objective == method_of(run.config.method).objective
     fields = [_starting_at(f, run.config.options.get(name) if own else None) for name, f in chosen.options.items()]
     key = f"whatif.option.{run.id}.{objective}"
+    plain, expert = ([f for f in fields if not _blends(f) and (f.name in SOLVER) == inner] for inner in (False, True))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        options = widgets.options_form([f for f in fields if not _blends(f)], key=key)
+        options = widgets.options_form(plain, key=key)
         for f in filter(_blends, fields):
             low, high = float(f.metadata["min"]), float(f.metadata["max"])
             label = f.name.replace("_", " ").capitalize()
             value = st.slider(label, low, high, f.default, key=f"{key}.{f.name}", help=f.metadata["help"], width=320)
             if value != f.default:
                 options[f.name] = value
+    if expert:
+        folded = st.expander("Advanced options", icon=":material/tune:", key="whatif.advanced")
+        with folded.container(horizontal=True, vertical_alignment="bottom"):
+            options |= widgets.options_form(expert, key=key)
     if own:
         options = {**{n: run.config.options[n] for n in chosen.options if n in run.config.options}, **options}
     rules = _rules(run)
@@ -194,8 +207,8 @@ def _try(run: Run, settings: Mapping[str, Any], name: str, quick: bool) -> None:
     st.session_state.pop(_key(run, "refused"), None)
     try:
         if quick and _measured_here(run):
-            stick = _yardstick(os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["hash"]))
-            _add(run, Variant(name, whatif.retry(widgets.workspace(), run, yardstick=stick, **settings)))
+            stick = _yardstick(os.environ.get("DELIFT_HOME", ""), run.id, version_of(run))
+            _add(run, Variant(_of(run), name, whatif.retry(widgets.workspace(), run, yardstick=stick, **settings)))
         else:
             trial = trying.Trial.start(widgets.workspace(), run.id, settings)
             st.session_state[_key(run, "trying")] = Trying(name, trial)
@@ -206,14 +219,14 @@ def _try(run: Run, settings: Mapping[str, Any], name: str, quick: bool) -> None:
 def _measured_here(run: Run) -> bool:
     """Whether the run's own objective is quick enough to value rows within the page."""
     own = method_of(run.config.method).objective
-    possible = _objectives(os.environ.get("DELIFT_HOME", ""), run.id, str(run.manifest["hash"]))
+    possible = _objectives(os.environ.get("DELIFT_HOME", ""), run.id, version_of(run))
     return any(p.quick for p in possible if p.objective == own)
 
 
 def _add(run: Run, variant: Variant) -> None:
-    """List a variant; the same one again takes the place of the older."""
-    kept = [v for v in _variants(run) if v.name != variant.name]
-    st.session_state[_key(run, "variants")] = [*kept, variant]
+    """List a variant; the same one again takes the place of the older, and the oldest of all makes room."""
+    kept = [v for v in st.session_state.get(VARIANTS, ()) if (v.of, v.name) != (variant.of, variant.name)]
+    st.session_state[VARIANTS] = [*kept, variant][-MOST_VARIANTS:]
     st.session_state[f"{CHOSEN}.{run.id}"] = variant.name
 
 
@@ -236,7 +249,7 @@ def _working(run: Run) -> None:
     if not under_way.trial.running:
         del st.session_state[_key(run, "trying")]
         try:
-            _add(run, Variant(under_way.name, under_way.trial.result()))
+            _add(run, Variant(_of(run), under_way.name, under_way.trial.result()))
         except DeliftError as error:
             st.session_state[_key(run, "refused")] = str(error)
         st.rerun()
@@ -337,13 +350,13 @@ def _texts(pool: Dataset, rows: Any) -> pd.DataFrame:
 
 
 def _remove(run: Run, variant: Variant) -> None:
-    st.session_state[_key(run, "variants")] = [v for v in _variants(run) if v is not variant]
+    st.session_state[VARIANTS] = [v for v in st.session_state.get(VARIANTS, ()) if v is not variant]
 
 
 def _make(run: Run, variant: Variant) -> None:
     """Start the run that chooses this way; its blocks are there, so it is quick."""
     with widgets.guarded():
-        st.session_state[_key(run, "made")] = pipeline.submit(widgets.workspace(), variant.found.config)
+        st.session_state[_key(run, "made")] = start_changed(run, variant.found.config)
 
 
 def _made(run: Run) -> None:

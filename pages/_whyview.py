@@ -38,7 +38,7 @@ def show_card(run: Run, pool: Dataset, row: int, k: int, *, on_focus: Focus) -> 
     """
     try:
         with st.spinner("Reading what the run knows of this row"):
-            found = _explainer(os.environ.get("DELIFT_HOME", ""), run.id, run.manifest["hash"], run).explain(row, k)
+            found = _explainer(os.environ.get("DELIFT_HOME", ""), run.id, widgets.version_of(run), run).explain(row, k)
     except DeliftError as error:
         widgets.error_box(error)
         return
@@ -84,7 +84,7 @@ def _metrics(found: Explanation) -> Iterable[tuple[str, str, str]]:
     if role.serves is not None:
         yield (
             "Best for",
-            f"{role.serves.count:,} rows",
+            f"{role.serves.count:,} row{'' if role.serves.count == 1 else 's'}",
             f"Rows of the {role.part} that no other selected row helps more.",
         )
     if role.loss_share is not None and role.loss_share == role.loss_share:
@@ -193,7 +193,12 @@ def _row(
 
 
 def _unit(role: Role) -> str:
-    return {"l2": "utility (l2)", "pmi": "utility (nats per token)", "cosine": "cosine"}[role.kind]
+    return {
+        "l2": "utility (l2)",
+        "pmi": "utility (nats per token)",
+        "cosine": "cosine",
+        "centred": "cosine above the mean",
+    }[role.kind]
 
 
 def _number(value: float | None) -> str:

@@ -11,12 +11,13 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 
 from delift_core import sample
@@ -24,6 +25,7 @@ from delift_core.data import open_dataset, read_report
 from delift_core.errors import DeliftError
 from delift_core.figures import Theme
 from delift_core.registry import METHODS
+from delift_core.runs.records import RunRecord
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 RUN_KEY = "run"  # query parameter: id of the run that Map, Utility and Export show
 STRIP = "strip"  # fragment: the line on top of every page
 BUDGET_KEY = "k"  # query parameter: rows kept, where the order is nested
+ROW_KEY = "row"  # query parameter: id of the row in focus on Map, Audit and Compare
 STATE_ICONS = {
     "queued": ":material/schedule:", "running": ":material/play_circle:", "done": ":material/check_circle:",
     "failed": ":material/error:", "cancelled": ":material/cancel:", "interrupted": ":material/power_off:",
@@ -114,6 +117,16 @@ def keep_run_in_url() -> None:
             st.query_params[RUN_KEY] = run_id
 
 
+def open_run_cached(record: RunRecord) -> Run:
+    """A finished run, opened once for all pages; the handle is shared and read-only."""
+    return _open_run(os.environ.get("DELIFT_HOME", ""), record.id, str(record.finished))
+
+
+def version_of(run: Run) -> str:
+    """What tells a run from the same one made again, by which caches know it."""
+    return f"{run.manifest['hash']} {run.manifest['created']}"
+
+
 def current_run() -> Run | None:
     """The run named by `current_run_id`, opened; None when there is none or it is not finished."""
     run_id = current_run_id()
@@ -122,7 +135,7 @@ def current_run() -> Run | None:
     record = workspace().catalogue.run(run_id)
     if record.state != "done":
         return None
-    return _open_run(os.environ.get("DELIFT_HOME", ""), run_id, str(record.finished))
+    return open_run_cached(record)
 
 
 def require_run(text: str) -> Run:
@@ -218,6 +231,16 @@ def candidates(run: Run) -> int:
     return len(pool) if run.config.keep_duplicates else len(pool.unique)
 
 
+def copies_text(run: Run) -> str:
+    """Why fewer rows can be picked than the pool has, in a sentence; empty where all can."""
+    rows, possible = len(open_dataset_cached(run.config.pool)), candidates(run)
+    if rows == possible:
+        return ""
+    copies = rows - possible
+    told = "1 is an exact copy of another" if copies == 1 else f"{copies:,} are exact copies of others"
+    return f"The pool has {rows:,} rows: {told}, so {possible:,} can be picked."
+
+
 def share_of_full(run: Run, k: int) -> float:
     """Value of the first k picks over the value of the whole pool; NaN where that is worth nothing."""
     return run.selection.head(k).share if run.selection.nested else run.selection.share
@@ -280,6 +303,32 @@ def dataset_name(fingerprint: str) -> str:
         if record.fingerprint == fingerprint:
             return str(record.name)
     return fingerprint[:12]
+
+
+# --- one row -------------------------------------------------------------------------------------------------------
+
+
+def row_named(find: Callable[[str], int | None], typed: str | None) -> int | None:
+    """The row whose id was typed: first exactly as it stands, then without the space around it; None for none."""
+    if not typed:
+        return None
+    row = find(typed)
+    return find(typed.strip()) if row is None else row
+
+
+def ask_row(
+    find: Callable[[str], int | None], example: str, answer: DeltaGenerator, *, width: int | Literal["stretch"] = 340
+) -> int | None:
+    """The box for the id of the row in focus, which is also the URL's; that no row has an id is said in `answer`."""
+    typed = st.text_input(
+        "Go to a row (id)", key=ROW_KEY, bind="query-params", placeholder=f"such as {clip(example, 40)}", width=width,
+        help="The id of one row, as the tables show it. To find rows by their text, use Search and edit on Audit.",
+    )  # fmt: skip
+    row = row_named(find, typed)
+    if row is None and typed and typed.strip():
+        told = f"No row has the id {escape(clip(typed.strip(), 60))}. Ids here look like {escape(clip(example, 40))}."
+        answer.warning(f"{told} To find rows by their text, use Search and edit on Audit.")
+    return row
 
 
 # --- text, errors, forms -----------------------------------------------------------------------------------------

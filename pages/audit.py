@@ -12,6 +12,7 @@ from delift_core.runs import jobs
 from delift_core.runs.run import Run
 from delift_core.types import Dataset
 from pages import _auditview as auditview
+from pages import _changedrun as changedrun
 from pages import _editsview as editsview
 from pages import _jobs as parts
 from pages import _searchview as searchview
@@ -20,24 +21,20 @@ from pages._knowledgeview import show_knowledge
 from pages._whyview import show_card
 
 VIEW = "audit"  # which view, also in the URL; `view` is taken by other pages, whose views have other names
-ROW_KEY = "row"  # the row in focus, as on the Map
 
 
 def show_why(run: Run, pool: Dataset, k: int) -> None:
     """One row by its id: why it was chosen, or why not."""
     rows = numbers_of(os.environ.get("DELIFT_HOME", ""), pool.fingerprint, pool)
-    st.text_input(
-        "Row, by id", key=ROW_KEY, bind="query-params", placeholder="an id, as in the tables and on the map", width=340
-    )
-    wanted = (st.session_state.get(ROW_KEY) or "").strip()
-    if not wanted:
-        first = pool.ids[int(run.selection.order[0])]
-        st.caption("Why was a row chosen, and why not? Give its id.")
-        st.button("The first pick", key="audit.first", on_click=lambda: focus_row(first), icon=":material/looks_one:")
-    elif wanted not in rows:
-        st.warning(widgets.escape(f"No row has the id {widgets.clip(wanted, 60)}."))
+    first = pool.ids[int(run.selection.order[0])]
+    row = widgets.ask_row(rows.get, first, st.container())
+    if row is None:
+        st.caption("Give the id of a row to read why it was chosen, or why not.")
+        st.button(
+            "Show the first pick", key="audit.first", on_click=lambda: focus_row(first), icon=":material/looks_one:"
+        )
     else:
-        show_card(run, pool, rows[wanted], k, on_focus=lambda row: focus_row(pool.ids[row]))
+        show_card(run, pool, row, k, on_focus=lambda row: focus_row(pool.ids[row]))
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -48,7 +45,7 @@ def numbers_of(home: str, fingerprint: str, _pool: Dataset) -> dict[str, int]:
 
 def focus_row(name: str) -> None:
     """Put an id into the box, which is also the URL."""
-    st.session_state[ROW_KEY] = name
+    st.session_state[widgets.ROW_KEY] = name
 
 
 def show_known(run: Run, pool: Dataset, k: int) -> None:
@@ -83,7 +80,7 @@ def show_unfinished() -> None:
         return
     if state != "done":
         parts.show_run(run_id)
-        editsview.show_way_back(run_id)
+        changedrun.show_way_back(run_id)
         st.stop()
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from delift_core import figures
 from delift_core.figures import comparison as drawn
+from delift_core.runs.records import RunRecord
 from delift_core.types import Indices
 from pages import _comparetables as tables
 from pages import _compareview as parts
@@ -18,7 +19,7 @@ from pages._stabilityview import show_stability
 from pages._whatifview import show_whatif
 
 VIEW_KEY, AT_KEY, COMMON_KEY, BY_KEY = "view", "at", "common", "by"
-PAIR_KEY, UNDER_KEY, ROWS_KEY, FOCUS_KEY = "pair", "under", "rows", "row"
+PAIR_KEY, UNDER_KEY, ROWS_KEY = "pair", "under", "rows"
 VIEWS = ("overlap", "value", "maps", "rows", "groups")  # their own labels, so that the URL stays short
 OWN, COMMON = "own budgets", "one budget"
 ABOUT_KEY, SIDE_BY_SIDE = "about", "Runs side by side"
@@ -53,7 +54,7 @@ def chart(figure: Any, key: str) -> None:
 def focus_number(number: Any) -> None:
     """Focus a row by its number; what a browser sends is checked."""
     if isinstance(number, int) and 0 <= number < len(view.ids):
-        st.session_state[FOCUS_KEY] = view.ids[number]
+        st.session_state[widgets.ROW_KEY] = view.ids[number]
 
 
 def on_canvas(key: str) -> None:
@@ -167,19 +168,9 @@ def show_rows(sizes: Sequence[int]) -> None:
             view.table(shown), hide_index=True, key=key, on_select=lambda: on_table(key, shown),
             selection_mode="single-row", height=min(420, 40 + 35 * len(shown)), alt=told,
         )  # fmt: skip
-        st.caption("Pick numbers beyond a run's budget tell how close it came to taking the row. A line focuses it.")
-
-
-def ask_focus() -> int | None:
-    """The row in focus, by its id; None for none."""
-    wanted = st.text_input(
-        "Focus a row, by id", key=FOCUS_KEY, bind="query-params", placeholder="an id, or click a point or a line",
-        width=340,
-    )  # fmt: skip
-    number = view.number_of.get((wanted or "").strip())
-    if wanted and number is None:
-        st.warning(widgets.escape(f"No row has the id {widgets.clip(wanted, 60)}."))
-    return number
+        st.caption(
+            "A pick number beyond a run's budget tells how close it came to taking the row. Choose a line to read it."
+        )
 
 
 def card(number: int, sizes: Sequence[int]) -> None:
@@ -205,6 +196,33 @@ def of_one_run() -> None:
     st.stop()
 
 
+def ask_of_one(name: str) -> None:
+    """Show a view that one run is enough for."""
+    st.session_state[ABOUT_KEY] = name
+
+
+def show_alone(one: RunRecord | None, count: int) -> None:
+    """Fewer than two runs: how to get a second one, and what can be asked of one alone."""
+    told = "There is one finished run." if count == 1 else "Choose two to four runs above."
+    if one is None:
+        st.info(told, icon=":material/info:")
+        return
+    pool = widgets.escape(widgets.clip(widgets.dataset_name(one.config.pool), 40))
+    st.info(
+        f"{told} To compare it, start another run of {pool} by another method, budget or seed. Two questions need no "
+        "second run: what other methods would pick from what this run has measured (What if), and how much of its "
+        "choice is chance (Stability).",
+        icon=":material/info:",
+    )
+    with st.container(horizontal=True):
+        if st.button(f"Start another run of {pool}", key="compare.another", icon=":material/play_circle:"):
+            for role in ("pool", "target", "existing"):
+                st.session_state[f"role.{role}"] = getattr(one.config, role)
+            st.switch_page("pages/run.py")
+        for name in OF_ONE:
+            st.button(name, key=f"compare.{name}", on_click=ask_of_one, args=(name,))
+
+
 st.title("Compare")
 about = st.segmented_control(
     "Compare", [SIDE_BY_SIDE, *OF_ONE], default=SIDE_BY_SIDE, required=True, key=ABOUT_KEY, bind="query-params",
@@ -213,13 +231,13 @@ about = st.segmented_control(
 if about in OF_ONE:
     of_one_run()
 finished = parts.finished_runs()
-if len(finished) < 2:
-    st.info("A comparison takes two finished runs; there are fewer. Start another one.", icon=":material/info:")
+if not finished:
+    st.info("Nothing to compare yet: this page looks at finished runs.", icon=":material/info:")
     st.page_link("pages/run.py", label="Go to Run", icon=":material/play_circle:")
     st.stop()
-chosen = parts.choose_runs(finished)
+chosen = parts.choose_runs(finished) if len(finished) > 1 else list(finished)
 if len(chosen) < 2:
-    st.info("Choose two to four runs above.", icon=":material/info:")
+    show_alone(finished[chosen[0]] if chosen else None, len(finished))
     st.stop()
 with widgets.guarded():
     view = parts.compare_view(chosen, finished)
@@ -250,7 +268,7 @@ if len(found.headlines) < len(found.sentences):
 what = st.segmented_control(
     "Show", VIEWS, default=VIEWS[0], required=True, key=VIEW_KEY, bind="query-params", label_visibility="collapsed",
 )  # fmt: skip
-focus = ask_focus() if what in ("maps", "rows") else None
+focus = widgets.ask_row(view.number_of.get, view.ids[0], st.container()) if what in ("maps", "rows") else None
 if what == "overlap":
     show_overlap(sizes)
 elif what == "value":

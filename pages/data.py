@@ -15,9 +15,12 @@ import streamlit as st
 
 from delift_core import figures, pipeline
 from delift_core.data import FieldMap, Preview, is_local, place_and_split, preview, refusals
+from delift_core.data.turns import apart
 from delift_core.errors import DeliftError, SplitError
+from delift_core.registry import ENCODERS
 from delift_core.types import Dataset
 from pages import _widgets as widgets
+from pages._language import BUILT_IN, warn_language
 from pages._nearview import near_found, show_near_copies
 
 UPLOAD, SERVER, HUB = "Upload a file", "Path on the server", "Hugging Face id"
@@ -107,9 +110,13 @@ def map_fields(seen: Preview) -> FieldMap | None:
 
 
 def conversation(prompt: str, response: str) -> None:
-    """One row as a conversation, as plain text."""
+    """One row as a conversation, as plain text: the question first, what stands before it folded behind."""
+    head, question = apart(prompt)
     with st.chat_message("user", avatar=":material/person:"):
-        widgets.plain(prompt, limit=1_200)
+        widgets.plain(question, limit=1_200)
+        if head:
+            with st.expander("System text and tools, which stand before the question"):
+                widgets.plain(head, limit=1_200)
     if response:
         with st.chat_message("assistant", avatar=":material/smart_toy:"):
             widgets.plain(response, limit=1_200)
@@ -158,8 +165,8 @@ def add() -> None:
         role = st.selectbox("Role", list(ROLES), format_func=lambda r: ROLES[r], key="new.role", width=300)
         turns = st.selectbox("Conversations", list(TURNS), format_func=lambda t: TURNS[t], key="new.turns", width=340)
         unlabelled = st.checkbox(
-            "Also rows without a response", key="new.unlabelled",
-            help="For targets, and for the methods that need no response: delift-se, got-d, random.",
+            "Keep rows without a response", key="new.unlabelled",
+            help="Otherwise they are refused. Some methods need no response: delift-se, got-d and random among them.",
         )  # fmt: skip
     show_head(look(place, stamp, None if mapping is None else mapping.to_json(), turns))
     with st.container(horizontal=True):
@@ -190,7 +197,13 @@ def add() -> None:
 def show_rows(dataset: Dataset) -> None:
     """Three rows as conversations, from anywhere in the dataset."""
     first = st.number_input(
-        f"First row, of {len(dataset):,}", 1, max(1, len(dataset) - 2), 1, step=3, key="first", width=220
+        f"First row, of {len(dataset):,}",
+        1,
+        max(1, len(dataset) - 2),
+        1,
+        step=3,
+        key="first",
+        width=260,
     )
     for column, index in zip(st.columns(3), range(first - 1, min(first + 2, len(dataset))), strict=False):
         with column, st.container(border=True, height=460, autoscroll=False):
@@ -249,7 +262,7 @@ def show_contents(dataset: Dataset) -> None:
             table = pd.DataFrame([group_line(name, dataset.group(name)) for name in dataset.fields])
             st.dataframe(table, hide_index=True, alt="Short fields of the source with the number of different values")
         else:
-            st.caption("The source has no short extra field.")
+            st.caption("The data has no extra field with short values.")
     with right:
         st.subheader("Languages")
         counts(found.languages, "language", "Languages found in a sample of the rows")
@@ -290,10 +303,11 @@ def loaded() -> None:
                 "Near-copies", f"{near.repeats:,}", border=True, width="content",
                 help=f"Rows that repeat another at a cosine of {near.threshold:g} or more, by {near.encoder}.",
             )  # fmt: skip
-        st.metric("Schema", record.schema, border=True, width="content")
+        st.metric("Read as", record.schema, border=True, width="content")
         st.metric("Responses", "in every row" if dataset.labelled else "not in every row", border=True, width="content")
     roles = ", ".join(record.roles)
     st.caption(f"Loaded as {widgets.escape(roles)}. {widgets.escape(report.evidence)}")
+    warn_language(fingerprint, encoder=next(iter(ENCODERS)), model=BUILT_IN)
     view = st.segmented_control(
         "Show", [ROWS, REFUSED, COPIES, CONTENTS], default=ROWS, required=True, key="view",
         label_visibility="collapsed", persist_state="session",

@@ -20,6 +20,9 @@ with st.container(horizontal=True):
     st.metric("Share of the full value", widgets.percent(widgets.share_of_full(run, k)), width="content", border=True)
     st.metric("Rows left out", f"{len(dataset) - k:,}", width="content", border=True)
 
+if told := widgets.copies_text(run):
+    st.caption(told)
+
 left, right = st.columns([2, 3], gap="large")
 with left:
     st.subheader("The subset")
@@ -30,7 +33,7 @@ with left:
     title, purpose, mime = view.FORMATS[kind]
     st.caption(purpose)
     button = st.container()
-    st.subheader("The record of it")
+    st.subheader("How it was chosen")
     with st.container(horizontal=True):
         st.download_button(
             "Rejected rows with reasons", view.rejected(run, k), "rejected.jsonl", "application/jsonl",
@@ -40,7 +43,8 @@ with left:
         st.download_button(
             "Manifest", view.manifest(run, k), "manifest.json", "application/json", key="get.manifest",
             icon=":material/receipt_long:", on_click="ignore",
-            help="Inputs with their hashes, row ids, models, options, seed and versions.",
+            help="Inputs with their hashes, row ids, models, options, seed and versions. It names your files by their "
+            "folders; the copy that goes to the hub does not.",
         )  # fmt: skip
         st.download_button(
             "HTML report", view.report(run, k), "report.html", "text/html", key="get.report",

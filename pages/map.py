@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from delift_core import figures
+from delift_core import figures, stages
 from delift_core.errors import DeliftError
 from delift_core.figures import points
 from delift_core.insight.curve import ahead
@@ -21,11 +21,8 @@ from pages._groupsview import show_constraints, show_groups
 from pages._mapview import ALL, INSIDE, TABLE_ROWS, MapView, map_view
 from pages._whyview import show_card
 
-FOCUS_KEY, COLOUR_KEY, OUTLINE_KEY, FILTER_KEY = "row", "colour", "map.outline", "map.filter"
+COLOUR_KEY, OUTLINE_KEY, FILTER_KEY = "colour", "map.outline", "map.filter"
 CANVAS, TABLE, BODY, NEXT = "map.canvas", "map.table", "map.body", "map.next"
-NARROW = (  # below the width at which two columns can be read, one stands under the other
-    "<style>@media (max-width: 900px) { .st-key-map_page [data-testid=stColumn] { min-width: 100%; } }</style>"
-)
 ASK_ABOVE = 20_000  # rows; a larger map is drawn when somebody presses the button
 
 
@@ -38,7 +35,7 @@ def change(key: str, value: str) -> None:
 
 
 def on_focus() -> None:
-    """A point was clicked: put its id into the search box, which is also the URL."""
+    """A point was clicked: put its id into the box of ids, which is also the URL."""
     focus_index(st.session_state[CANVAS].focus)
     st.rerun(BODY)
 
@@ -47,7 +44,7 @@ def on_step() -> None:
     """The next or the previous pick was asked for on the keyboard."""
     by = st.session_state[CANVAS].step
     if by in (1, -1):
-        focus_index(view.step(view.row_of(st.session_state.get(FOCUS_KEY) or ""), by))
+        focus_index(view.step(widgets.row_named(view.row_of, st.session_state.get(widgets.ROW_KEY)), by))
     st.rerun(BODY)
 
 
@@ -68,12 +65,12 @@ def on_table(shown: Indices) -> None:
 def focus_index(row: Any) -> None:
     """Focus a row by its index; what a browser sends is checked."""
     if isinstance(row, int) and 0 <= row < len(view.pool):
-        change(FOCUS_KEY, view.id_of(row))
+        change(widgets.ROW_KEY, view.id_of(row))
 
 
 def unfocus() -> None:
     """No row in focus: the curves come back."""
-    change(FOCUS_KEY, "")
+    change(widgets.ROW_KEY, "")
 
 
 def clear_outline() -> None:
@@ -94,7 +91,7 @@ def drawing(run_id: str) -> None:
     job = jobs.job(widgets.workspace(), run_id, "map")
     if job is None or job.state not in ("queued", "running"):
         st.rerun()
-    st.progress(job.share, text=f"Drawing the map: {widgets.escape(job.stage or 'starting')}")
+    st.progress(job.share, text=widgets.escape(stages.told(job.stage or "", job.done or 0, job.total or 0)))
     st.caption("The rows are being embedded and laid out. Everything else on this page works meanwhile.")
 
 
@@ -121,7 +118,8 @@ def numbers(view: MapView, k: int) -> None:
     """How many of n rows, share of the full value, tokens, and what the next rows would add."""
     with st.container(horizontal=True, key="map.numbers"):
         st.metric("Rows kept", f"{k:,} of {widgets.candidates(run):,}", width="content")
-        st.metric("Of the full value", widgets.percent(widgets.share_of_full(run, k)), width="content")
+        if run.selection.gains.any():
+            st.metric("Of the full value", widgets.percent(widgets.share_of_full(run, k)), width="content")
         if view.tokens is not None and k:
             st.metric("Tokens kept", f"{int(view.tokens[k - 1]):,}", width="content")
         more = ahead(run.selection.value, run.selection.full_value, k)
@@ -134,6 +132,8 @@ def numbers(view: MapView, k: int) -> None:
                     "Of what exact scoring gains", f"{found['gap_closed']:.0%}", width="content",
                     help=f"{part}: {found['sentence']}",
                 )  # fmt: skip
+    if told := widgets.copies_text(run):
+        st.caption(told)
 
 
 def card(view: MapView, row: int, k: int) -> None:
@@ -167,18 +167,13 @@ def body(top: DeltaGenerator, under: DeltaGenerator, right: DeltaGenerator) -> N
     st.session_state.update(st.session_state.pop(NEXT, {}))
     with top:
         region = current_outline()
-        bar = st.columns([3, 2], gap="large", vertical_alignment="bottom")
+        bar, answer = st.columns([3, 2], gap="large", vertical_alignment="bottom"), st.container()
         with bar[0]:
             k = widgets.budget_slider(run, fragment=BODY)
         with bar[1], st.container(horizontal=True, vertical_alignment="bottom"):
             colour = st.selectbox("Colour by", view.colour_names(), key=COLOUR_KEY, bind="query-params", width=190)
-            st.text_input(
-                "Focus a row, by id", key=FOCUS_KEY, bind="query-params", placeholder="an id, or click a point",
-                width="stretch",
-            )  # fmt: skip
+            focus = widgets.ask_row(view.row_of, view.id_of(0), answer, width="stretch")
         numbers(view, k)
-    wanted = st.session_state.get(FOCUS_KEY) or ""
-    focus = view.row_of(wanted.strip()) if wanted.strip() else None
     if view.places:
         with under, st.container(gap="xxsmall"):
             marked = edits()
@@ -187,11 +182,9 @@ def body(top: DeltaGenerator, under: DeltaGenerator, right: DeltaGenerator) -> N
             )
             components.map_layer(layer, key="map.layer")
             told = "" if part is None else f"**{points.shown_of(part, len(view.pool))}** "
-            told += "Click a point for its texts. Drag moves; with Lasso or Shift, it outlines rows."
+            told += "Click a point to read its row. Drag to move the map; with Lasso or Shift, drag to outline rows."
             st.markdown(f":small[{told}]")
     with right:
-        if wanted.strip() and focus is None:
-            st.warning(widgets.escape(f"No row has the id {widgets.clip(wanted, 60)}."))
         if focus is not None:
             with st.container(key="map_card"):
                 card(view, focus, k)
@@ -205,7 +198,10 @@ def body(top: DeltaGenerator, under: DeltaGenerator, right: DeltaGenerator) -> N
 
 
 def curves(k: int) -> None:
-    """Value and gain of the order, with a line at the budget."""
+    """Value and gain of the order, with a line at the budget; nothing to draw where no pick is worth anything."""
+    if not run.selection.gains.any():
+        st.caption("This method gives its picks no value, so there is no value curve.")
+        return
     for key, chart in view.curves(widgets.theme()).items():
         st.plotly_chart(chart, key=key, config={"displayModeBar": False}, alt=figures.alt_of(chart))
     components.curve_cut(view.cut(k), k, key="map.cut")
@@ -214,7 +210,7 @@ def curves(k: int) -> None:
 
 def rows_table(colour: str, k: int, region: Doubles | None) -> None:
     """Rows in pick order: all, those inside the lasso, or one group of the colouring."""
-    colouring = view.colouring(colour, widgets.theme())
+    colouring = view.colouring(colour, widgets.theme(), k)
     choices = view.filters(colouring, region is not None and bool(view.places))
     if st.session_state.get(FILTER_KEY) not in choices:
         st.session_state.pop(FILTER_KEY, None)
@@ -226,7 +222,7 @@ def rows_table(colour: str, k: int, region: Doubles | None) -> None:
         )  # fmt: skip
         rows = view.rows_of(chosen, choices[chosen], colouring, k, region)
         kept = view.kept(rows, k)
-        st.markdown(f":small[{kept:,} of {len(rows):,} are selected.]", width="content")
+        st.markdown(f":small[{len(rows):,} rows, {kept:,} of them selected.]", width="content")
         if region is not None:
             st.button("Clear the outline", key="map.clear", icon=":material/close:", on_click=clear_outline)
     if not len(rows):
@@ -240,14 +236,14 @@ def rows_table(colour: str, k: int, region: Doubles | None) -> None:
     )  # fmt: skip
     if len(rows) > len(shown):
         st.markdown(
-            f":small[The first {len(shown):,} of {len(rows):,} in pick order. Narrow them above, or by a lasso.]"
+            f":small[The table holds the first {len(shown):,} of these {len(rows):,} rows in pick order. To see "
+            "others, choose a group under Show, or outline some on the map.]"
         )
 
 
 st.title("Map")
 run = widgets.require_run("No map yet: it shows a finished run.")
 view = map_view(run, widgets.open_dataset_cached(run.config.pool))
-st.html(NARROW)
 with st.container(key="map_page"):
     top = st.container()
     left, right = st.columns([3, 2], gap="large")

@@ -15,29 +15,34 @@ from delift_core.registry import (
     BEST,
     DENSE,
     ENCODERS,
+    NEAREST,
     Method,
     option_fields,
     reads,
     reads_texts,
     score_of,
     scorer_of,
+    sparse_plan,
 )
 from pages import _compareview as compareview
 from pages import _jobs as parts
 from pages import _rulesform as rulesform
 from pages import _widgets as widgets
+from pages._language import warn_language
 from pages._methodcards import choose_method
 
 PAIRS = [AUTO, DENSE, BEST, "surrogate:0.1", "knn:12", "landmarks:50"]
+NEAR = [AUTO, DENSE, NEAREST, "knn:128"]
 SETTINGS = frozenset(f.name for f in dataclasses.fields(RunConfig))
 FORM_FIELDS = ("template", "kind", "scale", "keep_duplicates", "seed")  # settings that get a widget
 
 ROLES = {
-    "pool": "Pool: choose from",
+    "pool": "Pool: the rows to choose from",
     "target": "Target: what it should get good at",
-    "existing": "Existing: already trained on",
+    "existing": "Existing: the rows already trained on",
 }
 BUDGETS = {"percent": (30.0, 0.1, 5.0), "rows": (500.0, 1.0, 100.0), "tokens": (200_000.0, 1.0, 10_000.0)}
+OPENED, TAKEN = "dataset", "_pool.taken"  # what the Data page shows, and what was made the pool for it
 TOKENS = "tok"  # how a budget in tokens ends
 
 
@@ -60,8 +65,8 @@ def show_copies(pool: str | None) -> None:
     dataset = widgets.open_dataset_cached(pool) if pool else None
     if dataset is not None and (copies := len(dataset) - len(dataset.unique)):
         st.caption(
-            f"A percentage is of {len(dataset.unique):,} rows: the {copies:,} exact copies among {len(dataset):,} are "
-            "left out unless they are kept (Advanced options)."
+            f"The percentage is of {len(dataset.unique):,} rows: of the {len(dataset):,}, {copies:,} exact copies are "
+            "left out. Advanced options can keep them."
         )
 
 
@@ -104,11 +109,13 @@ def choose_settings(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
         fields = option_fields(method.name, settings=SETTINGS).values()
         options = widgets.options_form(fields, key=f"option.{method.name}")
         with general:
-            if reads_texts(method.name):
+            if sparse := sparse_plan(method.name):
+                passes = reads_texts(method.name)
                 settings["pairs"] = st.selectbox(
-                    "Pairs", PAIRS, key="setting.pairs", accept_new_options=True, persist_state="session",
-                    help="Which pairs the language model scores. auto: all of them where that takes minutes, else "
-                    f"{BEST}. A plan scores fewer, and reports on a checked sample how far that is from scoring all.",
+                    "Pairs", PAIRS if passes else NEAR, key="setting.pairs" if passes else "setting.near",
+                    accept_new_options=True, persist_state="session",
+                    help=f"Which pairs are scored. auto: all of them where that {'takes minutes' if passes else 'fits'}"
+                    f", else {sparse}. A plan scores fewer, and reports on a checked sample how far that is from all.",
                 )  # fmt: skip
             shown = settings_of(method, options)
             for f in dataclasses.fields(RunConfig):
@@ -119,9 +126,20 @@ def choose_settings(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
         return settings, options
 
 
+def take_opened() -> None:
+    """The pool that a link asks for, else the one that was opened on the Data page last, until another is chosen."""
+    linked, opened = st.query_params.pop("pool", None), st.session_state.get(OPENED)
+    if linked or opened != st.session_state.get(TAKEN):
+        st.session_state[TAKEN] = opened
+        pools = {r.fingerprint for r in widgets.workspace().catalogue.datasets() if linked or "pool" in r.roles}
+        if (wanted := linked or opened) in pools:
+            st.session_state["role.pool"] = wanted
+
+
 def ask() -> RunConfig | None:
     """The whole form; None while something it needs is missing (and the form says what)."""
     method = choose_method()
+    take_opened()
     data = st.container(horizontal=True, vertical_alignment="bottom")
     with data:
         roles: dict[str, str | None] = {"pool": widgets.choose_dataset("pool", ROLES["pool"])}
@@ -139,6 +157,10 @@ def ask() -> RunConfig | None:
         read.add("encoder")
     with data:
         model = choose_model(frozenset(read))
+    if roles["pool"]:
+        warn_language(
+            roles["pool"], encoder=model.get("encoder"), model=model.get("model") if "model" in read else None
+        )
     missing = [role for role, fingerprint in roles.items() if not fingerprint]
     if missing:
         st.info(f"{method.title} needs a {' and a '.join(missing)}. Choose it above, or load it on the Data page.")
@@ -162,7 +184,7 @@ def wait_for(estimate: parts.Estimate) -> None:
     """Look every moment whether the cost is known; then draw the page again."""
     if not estimate.running:
         st.rerun()
-    st.caption("Measuring what this run costs on this machine…")
+    st.caption("Measuring how long this run takes on this machine…")
     st.button("Score and select", type="primary", disabled=True, key="start.waiting", icon=":material/play_arrow:")
 
 
@@ -173,8 +195,8 @@ def price_and_start(config: RunConfig) -> RunConfig | None:
         wait_for(estimate)
         return None
     cost, plan = estimate.result()
-    parts.show_cost(cost, plan)
     config = config.with_(pairs=plan)
+    parts.show_cost(cost, config)
     agreed = True
     if cost.seconds > parts.ASK_ABOVE:
         agreed = st.checkbox(

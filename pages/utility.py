@@ -32,15 +32,12 @@ KINDS = {
     "l2": "distance to a sure answer that the example saves, from -1 to 1.",
     "pmi": "log probability that the example adds, in nats per token of the response.",
     "cosine": "cosine of the two rows' embeddings.",
+    "centred": "cosine of the two rows' embeddings, less the mean cosine of the row that is helped.",
 }
 HOWS = {
     "mean": "the mean of its pairs.",
     "max": "the largest of its pairs.",
     "share": "the share of its pairs that are above 0.",
-}
-INSTEAD = {
-    "got-d": "This method compares distributions and scores no pairs; the Map shows its order and gains.",
-    "random": "A random subset scores no pairs; the Map shows which rows it took.",
 }
 HURT_ROWS = 100
 
@@ -100,7 +97,7 @@ def show_pair(view: UtilityView, helped: Dataset, candidates: Dataset) -> None:
     if not left or not right:
         st.caption("Open a block and click one pair, or give two ids.")
         return
-    i, j = view.helped_at.get(left.strip()), view.candidate_at.get(right.strip())
+    i, j = widgets.row_named(view.helped_at.get, left), widgets.row_named(view.candidate_at.get, right)
     for name, found in ((left, i), (right, j)):
         if found is None:
             st.warning(widgets.escape(f"No row with the id {widgets.clip(name, 60)} in this utility."))
@@ -152,15 +149,36 @@ def show_hurting(view: UtilityView, k: int) -> None:
     )  # fmt: skip
 
 
+def without_pairs() -> None:
+    """Say what this page would show, and go on to what there is: the other pages, and a run that scores pairs."""
+    found = METHODS.get(run.config.method)
+    name = widgets.escape(f"{found.title} ({found.name})" if found else run.config.method)
+    st.info(
+        f"This run has no pairs to show: its method, {name}, picks rows without comparing them in pairs. Of a run that "
+        "scores pairs, this page shows a heatmap of how much each row helps each other one, down to the two texts of a "
+        "pair, and the rows that do harm as examples.",
+        icon=":material/info:",
+    )
+    st.markdown("**What there is of this run**")
+    with st.container(horizontal=True):
+        st.page_link("pages/map.py", label="See its picks on the map", icon=":material/scatter_plot:", width="content")
+        st.page_link("pages/audit.py", label="Audit its picks", icon=":material/fact_check:", width="content")
+    st.markdown("**Score pairs of the same rows**")
+    target = "-task" if run.config.target else ""
+    with st.container(horizontal=True):
+        for method, told in ((f"delift-se{target}", "by likeness, fast"), (f"delift{target}", "by the language model")):
+            st.page_link(
+                "pages/run.py", label=f"Prepare a run with {method}: {told}", icon=":material/play_circle:",
+                query_params={"method": method, "pool": run.config.pool}, width="content",
+            )  # fmt: skip
+    st.stop()
+
+
 st.title("Utility")
 run = widgets.require_run("No utility yet: it comes from a finished run.")
 stored = run.utilities
 if not stored:
-    method = METHODS.get(run.config.method)
-    fallback = "This run stored no utilities; the Map shows its order and the gain of each pick."
-    st.info(INSTEAD.get(method.objective if method else "", fallback), icon=":material/info:")
-    st.page_link("pages/map.py", label="See the map", icon=":material/scatter_plot:")
-    st.stop()
+    without_pairs()
 
 parts = list(dict.fromkeys(part for part, _ in stored))
 with st.container(horizontal=True, vertical_alignment="bottom"):

@@ -63,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"pipeline", "runs", "data", "config", "registry", "models"},
     # The command line: its arguments and how it talks.
     "flags": {"pipeline", "runs", "config", "registry", "sharing"},
-    "console": set(),
+    "stages": set(),
+    "console": {"stages"},
     "cli": {
         "pipeline", "runs", "insight", "figures", "data", "config", "registry", "sample", "doctor", "flags", "console",
         "review", "sharing",
@@ -73,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 PAGE_MAY = {
     "pipeline", "runs", "insight", "figures", "data", "config", "quota", "registry", "sample", "doctor", *NOUNS,
-    "review", "sharing",
+    "review", "sharing", "stages",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "umap", "numba", "submodlib", "sentence_transformers", "datasets")
 

@@ -67,7 +67,7 @@ def test_select_answers_with_the_keys_that_scripts_rely_on(call: Any, pool: Path
     assert set(small.lines(out)) < set(small.lines(pool))
     assert len(small.lines(rejected)) == 15
     assert all({"id", "reason", "record"} <= r.keys() for r in small.records(small.lines(rejected)))
-    assert "select" in answer["stderr"], "progress goes to standard error"
+    assert "Picking rows: 20 of 20" in answer["stderr"], "progress goes to standard error"
     assert manifest["command"][:2] == ["delift", "select"]
 
 
@@ -229,7 +229,7 @@ def test_progress_says_how_much_time_is_left(
     bar = console.Bar()
     for done in (50, 60, 70):  # the first 50 were found on disk and took no time
         bar("score", done, 100)
-    assert "score:  70%, 30 s left" in capsys.readouterr().err
+    assert "Scoring pairs: 70 of 100, 30 s left" in capsys.readouterr().err
 
 
 def test_the_text_form_is_for_people(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

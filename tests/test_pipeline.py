@@ -457,7 +457,7 @@ def test_pairs_are_chosen_by_cost_and_the_choice_is_kept(
     assert done.config == chosen
     monkeypatch.setattr(planning, "DENSE_SECONDS", 300.0)
     assert pipeline.settled(ws, config) == (chosen, None), "the same words keep giving the same run"
-    assert pipeline.configure(ws, many, method="delift-se", pairs="knn:3").pairs == "dense"
+    assert pipeline.configure(ws, many, method="got-d", target=few, pairs="knn:3").pairs == "dense"
 
 
 def test_utilities_and_row_scores_go_to_a_file_as_they_are(

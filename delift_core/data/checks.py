@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +19,16 @@ _LANGUAGE_CHARS = 400  # of each
 _MIN_CHARS = 24  # below, a guess is noise
 _SHOWN = 5  # examples kept of each kind of personal data
 _BINS = 40
+# Words that are common in English and rare in the languages nearest to it.
+_ENGLISH = frozenset(
+    {
+        "the", "of", "and", "to", "that", "with", "are", "this", "from", "which", "you", "what", "it", "have", "has",
+        "by", "they", "their", "how", "does", "can", "would", "should", "is", "for", "be", "as", "or", "if", "not",
+        "there", "these", "when", "your",
+    }
+)  # fmt: skip
+_ENGLISH_WORDS = 0.08  # share of them below which a text is not English prose; English has about 0.3
+_NO_LANGUAGE = ("zxx", "pcm")  # what the guesser calls code and numbers; a creole that it takes English for
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -181,6 +192,43 @@ def _languages(dataset: Dataset, rows: Indices) -> dict[str, int]:
         language, probability = identifier.classify(text)
         languages[language if probability > 0.5 else "unsure"] += 1
     return dict(languages.most_common())
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """How much of a sample of rows is written in another language than English."""
+
+    share: float  # of the rows that hold enough prose to judge; 0 where none does
+    language: str  # ISO 639 code of the commonest other language; empty where there is none
+    judged: int  # rows
+
+
+def foreign(dataset: Dataset, *, sample: int = 200, seed: int = 0) -> Foreign:
+    """The share of rows in another language than English, judged on prompt and response of `sample` rows.
+
+    A row counts where the guesser is sure of another language, most of its characters are letters, and words that only
+    English has are rare in it.  So code, formulas and lists of names do not count.
+    """
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:sample]).astype(np.int64)
+    judged, other = 0, Counter[str]()
+    for _, prompt, response in _texts(dataset, rows):
+        text = f"{prompt[-_LANGUAGE_CHARS:]} {response[:_LANGUAGE_CHARS]}"
+        letters = sum(c.isalpha() or unicodedata.category(c) in ("Mn", "Mc") for c in text)  # Indic vowels are marks
+        if letters < _MIN_CHARS:
+            continue
+        judged += 1
+        words = re.findall(r"[^\W\d_]+", text.lower())
+        english = sum(word in _ENGLISH for word in words) / max(1, len(words))
+        prose = letters > 0.85 * sum(not c.isspace() for c in text)
+        if english < _ENGLISH_WORDS and prose:
+            language, probability = identifier.classify(text)
+            if language not in ("en", *_NO_LANGUAGE) and probability > 0.9:
+                other[language] += 1
+    named = other.most_common(1)
+    return Foreign(other.total() / max(1, judged), named[0][0] if named else "", judged)
 
 
 def masked(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +18,8 @@ _ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_response": "tool", "tool_response": "tool",
     "ipython": "tool",
 }  # fmt: skip
+_JSON = re.compile(r"(?:\A|\n\n)(?=[\[{])")  # where a paragraph of JSON may begin
+_TOOL_KEYS = {"function", "parameters", "description", "input_schema"}
 _NAMES = {"user": "User", "assistant": "Assistant", "tool": "Tool", "system": "System"}
 ROLE_KEYS = ("role", "from", "speaker", "author")
 TEXT_KEYS = ("content", "value", "text", "utterance", "message", "parts")
@@ -114,6 +117,26 @@ def answered(turns: Sequence[Turn], mode: TurnMode) -> list[tuple[str, str]] | s
         if any(turn.role in ("user", "tool") and turn.text and not turn.text.isspace() for turn in before):
             pairs.append((rendered(before), turns[place].text))
     return pairs or "no user turn: nothing stands before the assistant's answer"
+
+
+def apart(prompt: str) -> tuple[str, str]:
+    """A prompt as what stands before the question (system text, tools) and the question; for showing it only.
+
+    The question begins at the first named user turn, else behind the JSON that describes tools; the first part is empty
+    where neither is found.
+    """
+    before, mark, after = prompt.partition("\n\nUser: ")
+    if mark and not before.startswith("User: "):
+        return before, f"User: {after}"
+    for place in _JSON.finditer(prompt):
+        try:
+            value, end = json.JSONDecoder().raw_decode(prompt, place.end())
+        except (ValueError, RecursionError):
+            continue
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, dict) and _TOOL_KEYS & first.keys() and (question := prompt[end:].strip()):
+            return prompt[:end], question
+    return "", prompt
 
 
 def says_nothing(text: str) -> bool:

@@ -11,7 +11,7 @@ from delift_core.figures.style import Theme, diverging, finish, number, sequenti
 from delift_core.insight.overview import Overview
 from delift_core.types import Floats
 
-UNITS = {"l2": "distance saved", "pmi": "nats per token", "cosine": "cosine"}
+UNITS = {"l2": "distance saved", "pmi": "nats per token", "cosine": "cosine", "centred": "cosine above the row's mean"}
 _TITLES = {"mean": "mean", "max": "maximum", "share": "share above 0"}
 
 

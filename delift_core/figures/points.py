@@ -171,6 +171,13 @@ def by_category(codes: Indices, labels: Sequence[str], title: str) -> Colouring:
     return Colouring(codes.astype(np.uint8), colours, legend, title, tuple(label for label, _ in legend))
 
 
+def by_label(codes: Indices, labels: Sequence[str], colours: Sequence[str], title: str) -> Colouring:
+    """A label per row (n,) with colours of its own; the legend leaves out labels that no row has."""
+    held = set(np.unique(codes).tolist())
+    legend = tuple((label, colours[code]) for code, label in enumerate(labels) if code in held)
+    return Colouring(codes.astype(np.uint8), tuple(colours), legend, title, tuple(labels))
+
+
 def _names(ids: pa.ChunkedArray | Sequence[str], *, plain: bool = True) -> bytes:
     """Ids, each on a line and shortened; nothing where they are row numbers and `plain` says that these need not go."""
     import pyarrow as pa

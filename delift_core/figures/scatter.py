@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from delift_core.figures.style import EXISTING, REJECTED, TARGET, Theme, finish, ink, selected
+from delift_core.figures.style import EXISTING, TARGET, Theme, finish, ink, selected
 from delift_core.types import Floats, Indices
 
 MOST = 30_000  # points of one figure
 FEW = 4_000  # up to here points are drawn without WebGL
+_LEFT_OUT: dict[Theme, str] = {"light": "#8b8f94", "dark": "#868d96"}  # 3 to 1 on the page: there is no zoom on paper
+_STRETCH, _WIDTH = 1.6, 1_000  # directions mean nothing on such a map; pixels of a page
 _CELLS = 64  # on each side of the grid that the rest is spread over
 
 
@@ -63,7 +65,7 @@ def scatter(
     marks = {"target": ("triangle-up", TARGET), "existing": ("x-thin-open", EXISTING)}
     figure.add_trace(points(
         x=_of(pool, left, 0), y=_of(pool, left, 1), mode="markers", name="rejected", hoverinfo="skip",
-        marker={"color": REJECTED, "size": 4, "opacity": 0.55, "symbol": "circle"},
+        marker={"color": _LEFT_OUT[theme], "size": 4.5, "opacity": 0.8, "symbol": "circle"},
     ))  # fmt: skip
     figure.add_trace(points(
         x=_of(pool, kept, 0), y=_of(pool, kept, 1), mode="markers", name="selected",
@@ -85,9 +87,20 @@ def scatter(
         what = "all selected ones" if len(kept) == int(chosen.sum()) else f"{len(kept):,} of the selected ones"
         finding += f" {count:,} of {total:,} points are drawn: {what}, and the rest spread evenly over the map."
     figure = finish(figure, theme, finding, x="", y="", height=height)
+    figure.update_layout(legend_itemsizing="constant")
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False)
-    figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False, scaleanchor="x")
+    figure.update_yaxes(
+        showticklabels=False, showgrid=False, zeroline=False, scaleanchor="x",
+        scaleratio=_ratio([pool, *(places[part] for part in others)], height),
+    )  # fmt: skip
     return figure
+
+
+def _ratio(places: Sequence[Floats], height: int) -> float:
+    """How much longer a unit is upwards than across, so that the points fill a page; at most `_STRETCH` either way."""
+    every = np.concatenate(places).astype(np.float64)
+    across, up = np.maximum(np.ptp(every, axis=0), 1e-9) if len(every) else (1.0, 1.0)
+    return float(np.clip(height * across / (_WIDTH * up), 1 / _STRETCH, _STRETCH))
 
 
 def _of(places: Floats, rows: Indices, axis: int) -> Floats:

@@ -13,6 +13,7 @@ from delift_core.types import Doubles, Floats, Indices
 
 DRAWS = 20  # random subsets that the comparison starts from
 RESAMPLES = 1000  # of the checked rows, for the interval
+_LEAST = 1e-3  # of what all checked rows can gain, that a resample must gain to count
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def fidelity(
     share: float,
     picks: Indices | None = None,
     reference: Indices | None = None,
+    own: Indices | None = None,
     seed: int = 0,
 ) -> Fidelity:
     """Judge a plan by checked rows.
@@ -76,11 +78,14 @@ def fidelity(
         share: of all pairs.
         picks: columns of the selection; None where the candidates are no rows to pick from.
         reference: columns of the selection that knows the checked rows.
+        own: (h,) each checked row's own column, where a row counts as a pair with itself; it is no helper then.
         seed: of random subsets and of the interval.
     """
     truth = np.nan_to_num(np.maximum(exact, 0))
-    useful = truth.max(axis=1) > 0
-    best = truth.argmax(axis=1)
+    others = truth.copy()
+    if own is not None:
+        others[np.arange(len(own)), own] = 0
+    useful, best = others.max(axis=1) > 0, others.argmax(axis=1)
     recall = float(scored[np.arange(len(best)), best][useful].mean()) if useful.any() else 1.0
     some = Fidelity(plan, pairs, share, len(exact), _spearman(told, exact), recall)
     if picks is None or reference is None:
@@ -92,7 +97,9 @@ def fidelity(
     if possible.sum() <= 0:  # a random subset does as well as one that knows these rows
         return some
     again = random.integers(len(exact), size=(RESAMPLES, len(exact)))
-    ratios = gained[again].sum(axis=1) / np.maximum(possible[again].sum(axis=1), 1e-12)
+    drawn = possible[again].sum(axis=1)
+    told_apart = drawn > _LEAST * possible.sum()  # a draw of rows that nothing gains by says nothing
+    ratios = gained[again].sum(axis=1)[told_apart] / drawn[told_apart]
     low, high = np.percentile(ratios, [2.5, 97.5])
     closed = float(gained.sum() / possible.sum())
     return Fidelity(plan, pairs, share, len(exact), some.spearman, recall, closed, float(low), float(high))

@@ -8,7 +8,12 @@ from delift_core.insight.standing import number, percent
 from delift_core.insight.why import Constituency, Contest, Explanation, Near, Representation, Role, Substitute, Swap
 from delift_core.types import Kind
 
-_UNITS: dict[Kind, str] = {"l2": "utility", "pmi": "utility in nats per token", "cosine": "cosine"}
+_UNITS: dict[Kind, str] = {
+    "l2": "utility",
+    "pmi": "utility in nats per token",
+    "cosine": "cosine",
+    "centred": "cosine above the mean",
+}
 
 
 def told_by_role(role: Role, k: int) -> list[str]:

@@ -126,11 +126,16 @@ def save(ws: Workspace, run_id: str, changes: Sequence[Change], who: str) -> Non
         db.executemany("INSERT INTO edits (run, action, rows, reason, who, at) VALUES (?, ?, ?, ?, ?, ?)", entries)
 
 
-def set_undone(ws: Workspace, run_id: str, edit: int, *, undone: bool) -> None:
-    """Undo a saved edit, or make it count again.  Raises WorkspaceError where the run has no such edit."""
-    if edit not in {e.id for e in ws.catalogue.edits(run_id)}:
+def turn(ws: Workspace, run_id: str, edit: int) -> bool:
+    """Undo a saved edit that counts, or make one count again that is undone; True when it is undone now.
+
+    Raises WorkspaceError where the run has no such edit.
+    """
+    found = next((e for e in ws.catalogue.edits(run_id) if e.id == edit), None)
+    if found is None:
         raise WorkspaceError(f"Run {run_id} has no edit {edit}. Load the page again.")
-    ws.catalogue.undo_edit(edit, undone=undone)
+    ws.catalogue.undo_edit(edit, undone=not found.undone)
+    return not found.undone
 
 
 # ------------------------------------------------------------------------------------------------ the edited run

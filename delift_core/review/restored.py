@@ -90,7 +90,7 @@ def assembled(run: Run, inputs: Inputs, raw: Mapping[Part, Utility], vectors: Ma
 
 def stored(run: Run, part: Part) -> Utility:
     """The raw utility of a part that the run's objective looked at; with predicted pairs where the run kept them."""
-    kind = next((k for p, k in run.utilities if p == part and k in (run.config.kind, "cosine")), None)
+    kind = next((k for p, k in run.utilities if p == part and k in (run.config.kind, "cosine", "centred")), None)
     if kind is None:
         found = ", ".join(sorted({p for p, _ in run.utilities})) or "none"
         raise ConfigError(f"It looks at {part} pairs, and this run scored none. Scored: {found}.")

@@ -21,7 +21,7 @@ from delift_core.choosing import choose
 from delift_core.constraints import Resolved
 from delift_core.encoded import named, reads_whole, sentence_encoder, vectors_of
 from delift_core.errors import ConfigError, WorkspaceError
-from delift_core.inputs import SIDES
+from delift_core.evidence import compared
 from delift_core.insight.stability import Stability as Estimate
 from delift_core.insight.stability import stability
 from delift_core.preflight import open_inputs
@@ -112,13 +112,14 @@ def measure(
     run = Run.open(ws, run_id)
     with working(ws, run_id, "stability") as recorded:
         work = _Work(ws, run, both(recorded, progress))
+        free = work.free()
+        _check_choice(run, work.there.evidence.candidates[free])
         found = work.all(replicates)
         if not found:
             raise ConfigError(
                 f"Nothing of run {run_id} ({run.config.method}) can vary: its rows are ranked one by one, the seed "
                 "changes nothing, and it reads no sentence vectors. Its choice is stable as long as its scores are."
             )
-        free = work.free()
         estimates = {name: stability(picks[:, free]) for name, picks in found.items()}
         frequencies = {name: _frequency(work, picks) for name, picks in found.items()}
         record = {
@@ -127,6 +128,20 @@ def measure(
         }  # fmt: skip
         _write(run, record, frequencies)
     return record
+
+
+def _check_choice(run: Run, free: Indices) -> None:
+    """Raise ConfigError where the run had nothing to choose among the rows that are free: it takes all, or none."""
+    chosen = np.isin(free, run.picked)
+    if chosen.all():
+        raise ConfigError(
+            f"Run {run.id} chooses all of the {len(free):,} rows that it could, so nothing can vary: any other "
+            "condition leads to the same rows. Measure a run of a smaller budget."
+        )
+    if not chosen.any():
+        raise ConfigError(
+            f"Run {run.id} chooses its pinned rows alone, so nothing can vary. Measure a run that pins fewer."
+        )
 
 
 def _write(run: Run, record: Mapping[str, Any], frequencies: Mapping[str, Doubles]) -> None:
@@ -266,10 +281,7 @@ class _Work:
             )
             for role in inputs.encoded_roles
         }  # fmt: skip
-        raw: dict[Any, Utility] = {}
-        for part, (helped, candidates) in inputs.pairs.items():
-            first, second = SIDES[part]
-            raw[part] = inputs.scorer.score(vectors[first], vectors[second], helped, candidates)
+        raw: dict[Any, Utility] = dict(compared(inputs, vectors, self.ws.blocks, self._alive))
         there = assembled(self.run, inputs, raw, vectors)
         return self._chosen(there, there.resolved(self.ws, self._alive))
 

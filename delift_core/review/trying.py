@@ -9,10 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -20,36 +24,55 @@ import numpy as np
 from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DeliftError, WorkspaceError
 from delift_core.review.whatif import Retried, retry
-from delift_core.runs import Run, Workspace, files
+from delift_core.runs import Run, Workspace, files, processes
 from delift_core.types import Selection
 
-_REQUEST, _PROGRESS, _RESULT, _LOG = "request.json", "progress.json", "result.npz", "log.txt"
-_COMMAND = "import sys; from delift_core.review.trying import work; work(sys.argv[1])"
+FOLDER = "trials"  # in the workspace
+IDLE_SECONDS = 180.0  # a trial that nobody looks at for so long ends: a closed browser keeps its session for a while
 TELL_SECONDS = 0.5
+_REQUEST, _PROGRESS, _RESULT, _LOG = "request.json", "progress.json", "result.npz", "log.txt"
+_COMMAND = "import sys; from delift_core.review.trying import main; main(sys.argv[1])"
+_DESERTED = 75  # exit status of a trial that nobody waited for
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A retry that a process is working on."""
+    """A retry that a process is working on.
+
+    The process ends with this object, and so with the session of a browser that was closed; with the server, by the
+    end of its standard input; and when `progress` was not asked for `IDLE_SECONDS`.
+    """
 
     folder: Path
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, ws: Workspace, run_id: str, settings: Mapping[str, Any]) -> Trial:
-        """Begin; `settings` are JSON-able arguments of `retry` (objective, options, pin, ban, quota, rows)."""
-        folder = Path(tempfile.mkdtemp(prefix="delift-whatif-"))
+    def start(cls, ws: Workspace, run_id: str, settings: Mapping[str, Any], *, idle: float = IDLE_SECONDS) -> Trial:
+        """Begin; `settings` are JSON-able arguments of `retry` (objective, options, pin, ban, quota, rows).
+
+        Raises WorkspaceError where the workspace cannot be written.
+        """
+        trials = files.make_folder(ws.root / FOLDER)
+        _sweep(trials)
+        with files.disk_errors(trials):
+            folder = Path(tempfile.mkdtemp(dir=trials))
         files.write_json(
-            folder / _REQUEST, {"workspace": str(ws.root.resolve()), "run": run_id, "settings": dict(settings)}
-        )
+            folder / _REQUEST,
+            {
+                "workspace": str(ws.root.resolve()), "run": run_id, "settings": dict(settings), "idle": idle,
+                "owner": asdict(processes.me()),
+            },
+        )  # fmt: skip
         project = str(Path(__file__).parents[2])  # so that the process finds this very delift_core, installed or not
         paths = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
         with (folder / _LOG).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _COMMAND, str(folder)], stdin=subprocess.DEVNULL, stdout=log,
+                [sys.executable, "-P", "-c", _COMMAND, str(folder)], stdin=subprocess.PIPE, stdout=log,
                 stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": paths},
             )  # fmt: skip
-        return cls(folder, process)
+        trial = cls(folder, process)
+        weakref.finalize(trial, _end, process, folder)
+        return trial
 
     @property
     def running(self) -> bool:
@@ -58,7 +81,11 @@ class Trial:
 
     @property
     def progress(self) -> tuple[str, float]:
-        """The stage, and its share that is done, in [0, 1]."""
+        """The stage, and its share that is done, in [0, 1].  To ask is to say that somebody still waits."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, which `running` says
+            self.process.stdin.write(b".")
+            self.process.stdin.flush()
         path = self.folder / _PROGRESS
         if not path.is_file():
             return "starting", 0.0
@@ -67,20 +94,22 @@ class Trial:
 
     def stop(self) -> None:
         """End it, and leave nothing behind."""
-        if self.running:
-            self.process.terminate()
-            self.process.wait(timeout=10)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _end(self.process, self.folder)
 
     def result(self) -> Retried:
-        """What was chosen, once it is not running; raises ConfigError where the retry was refused.  Ask once."""
+        """What was chosen, once it is not running.  Ask once.
+
+        Raises ConfigError where the retry was refused, WorkspaceError where it was ended before it was done.
+        """
         try:
             return self._read()
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.stop()
 
     def _read(self) -> Retried:
         status, path = self.process.wait(), self.folder / _RESULT
+        if status == _DESERTED or not self.folder.is_dir():
+            raise WorkspaceError("This was ended, as nobody looked at it for a while. Try it again.")
         if status != 0 or not path.is_file():
             tail = (self.folder / _LOG).read_text(encoding="utf-8", errors="replace").strip()[-2_000:]
             if status < 0:
@@ -106,8 +135,58 @@ _ARRAYS = ("order", "gains", "values", "sizes", "curve", "entered", "left")
 _NUMBERS = ("k", "value", "share", "own", "overlap", "tokens", "seconds")
 
 
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(trials: Path) -> None:
+    """Remove what is left of trials whose server is gone, and of those that nobody came back for."""
+    for folder in trials.iterdir():
+        with suppress(OSError):  # another server may sweep, too
+            old = time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir())) > files.STALE_SECONDS
+            if old or _orphaned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _orphaned(folder: Path) -> bool:
+    """Whether the server that started a trial ran on this machine and is gone."""
+    try:
+        owner = processes.Owner(**files.read_json(folder / _REQUEST)["owner"])
+    except (WorkspaceError, KeyError, TypeError):  # not written yet, or by another version: its age decides
+        return False
+    return owner.here and not owner.alive
+
+
+def main(folder: str) -> None:
+    """The process: work until it is done, nobody is there any more, or nobody looked for the idle time."""
+    idle = float(files.read_json(Path(folder) / _REQUEST)["idle"])
+    threading.Thread(target=_watch, args=(sys.stdin.fileno(), idle), name="delift-watch", daemon=True).start()
+    work(folder)
+
+
+def _watch(looks: int, idle: float) -> None:
+    """End this process when the file `looks` is at an end, or nothing comes from it for `idle` seconds."""
+    seen: SimpleQueue[bool] = SimpleQueue()
+
+    def listen() -> None:
+        while os.read(looks, 1):  # not by sys.stdin, whose lock the end of the interpreter waits for
+            seen.put(True)
+        os._exit(_DESERTED)
+
+    threading.Thread(target=listen, name="delift-looks", daemon=True).start()
+    with suppress(Empty):
+        while True:
+            seen.get(timeout=idle)
+    os._exit(_DESERTED)
+
+
 def work(folder: str) -> None:
-    """What the process does: read the request, choose again, write the result or the reason why not."""
+    """What the process is for: read the request, choose again, write the result or the reason why not."""
     home = Path(folder)
     request = files.read_json(home / _REQUEST)
     told = _Told(home)

@@ -47,6 +47,10 @@ def module_command(module: str, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *words]
 
 
+class Busy(WorkspaceError):
+    """The worker answers somebody else, and did not come to an end in time."""
+
+
 class _Lost(Exception):
     """The process ended, or did not answer in time."""
 
@@ -84,8 +88,15 @@ class Warm:
         with self._guard:
             return _line(question) in self._answers
 
-    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    @property
+    def busy(self) -> bool:
+        """True while it answers a question."""
+        return self._turn.locked()
+
+    def ask(self, question: Mapping[str, Any], *, wait: float | None = None) -> dict[str, Any]:
         """The worker's answer, or the kept one.
+
+        Other people's questions are waited for, at most `wait` seconds where that is given; then Busy is raised.
 
         A worker that is dead or does not answer in time is killed and started once more; a second failure raises
         WorkspaceError with the last line that it wrote to standard error.  A DeliftError of the worker is raised here.
@@ -94,9 +105,9 @@ class Warm:
         kept = self._kept(line)
         if kept is not None:
             return kept
-        limit = self.later if self.ready else self.first
+        limit = wait if wait is not None else self.later if self.ready else self.first
         if not self._turn.acquire(timeout=limit):
-            raise WorkspaceError(f"The worker was busy with other questions for {limit:.0f} s. Try again in a moment.")
+            raise Busy("The model is reading for somebody else. Try again in a moment.")
         try:
             kept = self._kept(line)  # somebody before us may have asked the same
             if kept is not None:
@@ -224,7 +235,7 @@ def serve(
 ) -> None:
     """The worker's life: one answer for each line, until the questions end or none comes for `idle` seconds.
 
-    `deserted` is called when the questions end, also in the midst of an answer that nobody waits for any more.
+    `deserted` is called then: also in the midst of an answer that nobody waits for any more.
     """
     waiting: SimpleQueue[bytes | None] = SimpleQueue()
 
@@ -239,6 +250,7 @@ def serve(
         try:
             line = waiting.get(timeout=idle)
         except Empty:
+            deserted()
             return
         if line is None:
             return

@@ -115,6 +115,40 @@ def score(
     return distances, likelihoods
 
 
+class Counted:
+    """An engine that counts the rows it has run, so that progress can be told within a block."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.name, self.rows = engine, engine.name, 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of the engine itself."""
+        return self.engine.notes
+
+    def prepare(self, suffixes: Sequence[Suffix], positions: Indices) -> list[Batch]:
+        """As the engine itself."""
+        return self.engine.prepare(suffixes, positions)
+
+    def read(self, prefix: Sequence[int]) -> object:
+        """As the engine itself."""
+        return self.engine.read(prefix)
+
+    def run(self, prefix: object, batch: Any) -> Tensor:
+        """As the engine itself; its rows are counted once they are done."""
+        found = self.engine.run(prefix, batch)
+        self.rows += len(batch.positions)
+        return found
+
+    def options(self, prefix: object, batch: Any, tokens: Sequence[int]) -> Tensor:
+        """As the engine itself."""
+        return self.engine.options(prefix, batch, tokens)
+
+    def states(self, prefix: object, batch: Any) -> Tensor:
+        """As the engine itself."""
+        return self.engine.states(prefix, batch)
+
+
 @dataclass(frozen=True, eq=False)
 class Whole:
     """Rows that a plain pass runs together."""

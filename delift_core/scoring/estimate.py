@@ -17,7 +17,8 @@ from delift_core.types import Cost
 if TYPE_CHECKING:
     from delift_core.models.causal import CausalModel
 
-WARM_UP = 1.0  # seconds
+WARM_UP = 1.0  # seconds of passes that are timed
+FEWEST = 5  # of them, however long each takes: another program that takes the processor must not decide the price
 SAMPLE = 2000  # rows of a side that are tokenised for an estimate
 
 
@@ -62,7 +63,10 @@ def measured_cost(job: Job, helped: int, candidates: int, pairs: int | None = No
 
 
 def _speed(engine: Engine, job: Job) -> tuple[float, float]:
-    """Seconds for one token of a prefix and for one token of a helped row, head and all."""
+    """Seconds for one token of a prefix and for one token of a helped row, head and all: the median of several passes.
+
+    The first pass of each kind is not timed: it allocates, and the first on a device also compiles.
+    """
     lengths = np.argsort(
         [len(p) + len(r) for p, r in zip(job.candidates.prompts, job.candidates.responses, strict=True)]
     )
@@ -70,18 +74,24 @@ def _speed(engine: Engine, job: Job) -> tuple[float, float]:
     part = job.candidates.part(middle, middle + 1)
     prefix = job.template.examples(part.prompts, part.responses)[0].cut(job.layout.classes[0][0])
     batches = [batch for _, group in job.prepare(engine) for batch in group]
+    on_gpu = next(job.model.model.parameters()).is_cuda
     order = np.random.default_rng(0).permutation(len(batches))
     with torch.inference_mode():
-        engine.read(prefix)  # the first pass allocates
-        start = time.perf_counter()
-        seen = engine.read(prefix)
-        reading = (time.perf_counter() - start) / max(1, len(prefix))
-        done, start, at = 0, time.perf_counter(), 0
-        while done == 0 or time.perf_counter() - start < WARM_UP:
-            batch = batches[order[at % len(order)]]
+        readings: list[float] = []
+        passes: list[float] = []
+        engine.run(engine.read(prefix), batches[order[0]]).sum().item()
+        begun = time.perf_counter()
+        while len(passes) < FEWEST or time.perf_counter() - begun < WARM_UP:
+            batch = batches[order[len(passes) % len(order)]]
+            start = time.perf_counter()
+            seen = engine.read(prefix)
+            if on_gpu:
+                torch.cuda.synchronize()
+            between = time.perf_counter()
             engine.run(seen, batch).sum().item()  # waits for the device
-            done, at = done + batch.tokens, at + 1
-        return reading, (time.perf_counter() - start) / done
+            readings.append((between - start) / max(1, len(prefix)))
+            passes.append((time.perf_counter() - between) / batch.tokens)
+        return float(np.median(readings)), float(np.median(passes))
 
 
 def parameters(model: CausalModel) -> tuple[int, int]:

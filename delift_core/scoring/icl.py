@@ -87,10 +87,12 @@ class InContext:
         """U and PMI of every pair, (R, C) dense.  Finished blocks of columns come from `store`, the others go there.
 
         With `same` (a pool against itself) a row's own entry and those of its exact copies are missing: NaN.
-        `progress` counts pairs; it is also called between passes and may raise Cancelled at any time.
+        `progress` counts pairs, those of an unfinished block as well; it is called between passes and may raise
+        Cancelled at any time.
         Raises ConfigError when the template does not fit the model or its context, DataError when a side is empty.
         """
         from delift_core.scoring.choose import engine_for
+        from delift_core.scoring.engine import Counted
         from delift_core.scoring.job import copies
 
         job = self.job(helped, candidates, model)
@@ -99,11 +101,11 @@ class InContext:
         base = {name: np.empty(rows, np.float32) for name in ("d", "l")}
         cut, blocks, computed = np.zeros(columns, np.bool_), 0, 0
 
-        def told(note: str = "") -> None:
-            progress(STAGE, done, total, note)
+        def told(note: str = "", within: int = 0) -> None:
+            progress(STAGE, done + within, total, note)
 
         with engine_for(model, job.longest) as choice:
-            engine = choice.engine
+            engine = Counted(choice.engine)
             for first, last, tile in job.tiles:
                 alone = store.get(tile.key(None))
                 if alone is None:
@@ -116,7 +118,8 @@ class InContext:
                     key = tile.key((a, b))
                     block = store.get(key)
                     if block is None:
-                        block = tile.block(engine, prepared, (a, b), told)
+                        engine.rows = 0
+                        block = tile.block(engine, prepared, (a, b), lambda: told(within=engine.rows))
                         store.put(key, block)
                         computed += 1
                     l2[first:last, a:b] = alone["d"][:, None] - block["d"]

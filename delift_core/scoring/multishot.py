@@ -141,7 +141,7 @@ class MultiShot:
             raise ConfigError(f"A set has 2 examples or more; shots is {self.shots}. Set it to (2, 4, 8), say.")
         if self.order not in ORDERS:
             raise unknown("order of examples", self.order, ORDERS)
-        if kind == "cosine":
+        if kind in ("cosine", "centred"):
             raise ConfigError("Cosines do not say by how much a row helps. Score the rows with icl, then measure sets.")
         first: dict[str, int] = {}
         for at, key in enumerate(checked(selected, self.name).keys):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from delift_core.scoring.choose import engine_for
-from delift_core.scoring.engine import Engine, score
+from delift_core.scoring.engine import Counted, score
 from delift_core.scoring.features import Side
 from delift_core.scoring.job import BLOCK_TOKENS, Arrays, Job, Work, copies
 from delift_core.scoring.pairs import Pairs
@@ -29,7 +29,7 @@ class PairScorer:
     """Scores sets of pairs of one job.  Blocks are stored, so a set that was scored before costs no pass."""
 
     job: Job
-    engine: Engine
+    engine: Counted
     reason: str  # why the engine is the plain one
     store: BlockStore
     check: Callable[[int], None]  # called with the pairs scored so far; may raise Cancelled
@@ -119,7 +119,7 @@ class PairScorer:
         return block_key("icl-pairs", version=VERSION, job=self.job.key(None), pairs=digest.hexdigest())
 
     def _compute(self, block: list[tuple[int, np.ndarray]]) -> Arrays:
-        job = self.job
+        job, self.engine.rows = self.job, 0
         shown = [column for column, _ in block]
         examples = job.template.examples(
             [job.candidates.prompts[j] for j in shown], [job.candidates.responses[j] for j in shown]
@@ -131,7 +131,7 @@ class PairScorer:
             for room in np.unique(rooms)[::-1]:
                 batches = self.engine.prepare(job.layout.after, rows[rooms == room])
                 work.setdefault(example.cut(int(room)), []).extend(batches)
-            found = score(self.engine, work, len(job.helped), lambda: self.check(self.done))
+            found = score(self.engine, work, len(job.helped), lambda: self.check(self.done + self.engine.rows))
             distances.append(found[0][rows])
             likelihoods.append(found[1][rows])
             cut.append(len(example.prompt) + len(example.response) > rooms.min())
@@ -142,4 +142,4 @@ class PairScorer:
 def pair_scorer(job: Job, store: BlockStore, check: Callable[[int], None]) -> Iterator[PairScorer]:
     """A scorer for this job; inside, the model is lent to its engine."""
     with engine_for(job.model, job.longest) as choice:
-        yield PairScorer(job, choice.engine, choice.reason, store, check)
+        yield PairScorer(job, Counted(choice.engine), choice.reason, store, check)

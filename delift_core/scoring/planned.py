@@ -37,10 +37,9 @@ class Checked:
 class Planned:
     """What a plan came to."""
 
-    l2: Utility  # (R, C) sparse: the scored pairs
-    pmi: Utility
+    raw: Mapping[Kind, Utility]  # (R, C) sparse: the scored pairs, by what they measure
     used: Utility  # the one that was asked for, with the surrogate's guesses where the plan makes any
-    report: Report
+    report: Report | None  # of the model's passes; None where vectors were compared
     pairs: int  # scored for the selection
     guessed: int  # pairs whose utility is predicted, besides
     spared: int  # pairs that the plan could have asked for, but stopped before
@@ -104,11 +103,11 @@ def score_planned(
             passes.engine.name, passes.reason, job.layout.cut_prompts, job.layout.cut_responses, len(passes.cut),
             passes.blocks, passes.computed, passes.engine.notes,
         )  # fmt: skip
-    l2, pmi = (
-        Utility(pairs.matrix(values[unit]), helped.indices, candidates.indices, unit, baseline, outcome.weights)
+    raw = {
+        unit: Utility(pairs.matrix(values[unit]), helped.indices, candidates.indices, unit, baseline, outcome.weights)
         for unit, baseline in _units(passes.baseline)
-    )
-    used, guessed = (l2 if kind == "l2" else pmi), 0
+    }
+    used, guessed = raw[kind], 0
     if outcome.guessed is not None and outcome.guesses is not None:
         both = pairs.union(outcome.guessed)
         merged = np.empty(len(both), np.float32)
@@ -117,8 +116,8 @@ def score_planned(
         guessed = len(both) - len(pairs)
         used = Utility(both.matrix(merged), used.helped, used.candidates, kind, used.baseline, used.weights)
     progress(STAGE, total, total, plan.name)
-    checked = Checked(hidden, exact, _rows(used, hidden), ~np.isnan(_rows(l2, hidden)))
-    return Planned(l2, pmi, used, report, len(pairs), guessed, outcome.spared, checked, rounds)
+    checked = Checked(hidden, exact, _rows(used, hidden), ~np.isnan(_rows(raw["l2"], hidden)))
+    return Planned(raw, used, report, len(pairs), guessed, outcome.spared, checked, rounds)
 
 
 def _rows(utility: Utility, rows: Indices) -> Floats:

@@ -20,9 +20,9 @@ How = Literal["clip", "minmax"]
 def scaled(utilities: Sequence[Utility], how: How = "clip") -> list[Utility]:
     """Values >= 0 for set functions; a missing pair (NaN, or absent) becomes 0.  The inputs stay as they are.
 
-    "clip" is max(U, 0), what hurts counts as nothing; a cosine becomes (1 + cos) / 2.  "minmax" is (U - lo) / (hi - lo)
-    with one minimum and one maximum over all stored pairs of all given matrices, so pass all that are used together.
-    Dense results are in Fortran order, as the solver wants them.
+    "clip" is max(U, 0), what hurts counts as nothing; a cosine becomes (1 + cos) / 2 (a centred one does not).
+    "minmax" is (U - lo) / (hi - lo) with one minimum and one maximum over all stored pairs of all given matrices, so
+    pass all that are used together.  Dense results are in Fortran order, as the solver wants them.
 
     Raises:
         ConfigError: no pair was scored, a number is infinite, all are equal, or (clip) none is above 0.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from plotly.offline import get_plotlyjs
 from delift_core.figures import alt_of
 
 _LISTED = 20  # entries of a list of facts
+_NUMBER = re.compile(r"[-+]?\d[\d,.]{0,15}(e[-+]?\d{1,3})?( %)?")
 
 
 class Html(str):
@@ -38,7 +40,7 @@ def tag(name: str, *children: Any, **attributes: str) -> Html:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "") -> Html:
-    """A table; numbers stand at the right."""
+    """A table; numbers are never broken into two lines."""
     lines = [
         tag("tr", *(tag("td", cell, class_="number" if _is_number(cell) else "text") for cell in row)) for row in rows
     ]
@@ -48,7 +50,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = 
 
 
 def _is_number(cell: Any) -> bool:
-    return isinstance(cell, int | float) or (isinstance(cell, str) and cell[:1].isdigit() and cell.endswith("%"))
+    return isinstance(cell, int | float) or (isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None)
 
 
 def pairs(facts: Mapping[str, Any]) -> Html:
@@ -175,6 +177,7 @@ td.number { font-variant-numeric: tabular-nums; white-space: nowrap; overflow-wr
 dl { display: grid; grid-template-columns: minmax(110px, max-content) 1fr; gap: 2px 16px; margin: 6px 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 ul { margin: 4px 0; padding-left: 20px; }
+@media screen and (max-width: 700px) { table { width: max-content; min-width: 100%; } td { max-width: 240px; } }
 @media print {
   :root { --ink: #000; --page: #fff; --faint: #444; --line: #bbb; --tint: #f4f4f4; }
   body { font-size: 11pt; } main { max-width: none; padding: 0; }

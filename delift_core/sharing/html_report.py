@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from delift_core.runs import Run, Workspace, cut, files
 from delift_core.runs.run import Part
 from delift_core.sharing.exporting import check_out, sources_of
 from delift_core.sharing.html_parts import Figure, Html, page, pairs, section, table, tag, text
+from delift_core.sharing.hubpush import public
 from delift_core.types import Dataset, Indices
 
 COLUMNS = 4  # columns that groups are taken from, besides the quota's
@@ -34,6 +36,7 @@ LEVELS = (2, 200)  # groups that such a column may have
 PICKS = 25  # rows listed
 TEXT = 280  # characters of a row's text
 ENDINGS = (".html", ".htm")
+_PLACE = re.compile(r"((?:--[\w-]+=)?@?)(.*)", re.DOTALL)  # of a word: its flag, and what may be a path
 
 
 def build(ws: Workspace, run: Run, k: int | None = None, *, command: Sequence[str] = ()) -> str:
@@ -80,7 +83,7 @@ class _Report:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return cut.manifest_at(self.run, self.k, command=self.command)
+        return public(cut.manifest_at(self.run, self.k))
 
     @cached_property
     def method(self) -> str:
@@ -124,7 +127,7 @@ class _Report:
         )  # fmt: skip
 
     def _settings(self) -> Html:
-        config = cut.config_at(self.run, self.k).to_json()
+        config = self.manifest["config"]
         hidden = {"format", "pool", "target", "existing", "holdout", "pin", "ban", "options"}
         rows: list[tuple[str, Any]] = [
             (name.replace("_", " "), _shown(value)) for name, value in config.items() if name not in hidden
@@ -136,7 +139,7 @@ class _Report:
         return section("Configuration", table(("setting", "value"), rows))
 
     def _inputs(self) -> Html:
-        record = self.run.manifest
+        record = self.manifest
         rows = [
             (i["role"], i["name"], f"{i['rows']:,}", f"{i['refused']:,}", tag("code", i["fingerprint"]),
              ", ".join(f"{part} = {name}" for part, name in i["mapping"].items()))
@@ -144,7 +147,7 @@ class _Report:
         ]  # fmt: skip
         models = [*record["models"], *([record["encoder"]] if record["encoder"] else [])]
         used = [
-            (m["kind"], Path(m["name"]).name or m["name"], f"{m['parameters']:,}" if m["parameters"] else "–",
+            (m["kind"], m["name"], f"{m['parameters']:,}" if m["parameters"] else "–",
              f"{m['dtype']} on {m['device']}", tag("code", m["hash"]))
             for m in models
         ]  # fmt: skip
@@ -341,10 +344,21 @@ class _Report:
             shlex.join(export),
         ]  # fmt: skip
         if made := self.command or (tuple(self.run.manifest["command"]) if self.k == self.run.k else ()):
-            lines += ["# as it was asked for", shlex.join(made)]
+            lines += ["# as it was asked for, files without their folders", shlex.join(_public_words(made))]
         hashes = tag("p", "Manifest hash (sha256): ", tag("code", self.manifest["hash"]))
         told = "Two runs with the same hash had the same inputs, models, settings and row ids."
         return section("Make it again", hashes, tag("p", told, class_="faint"), tag("pre", "\n".join(lines)))
+
+
+def _public_words(command: Sequence[str]) -> Iterator[str]:
+    """A command line without folders of this machine: no workspace, and of each path its last part."""
+    words = iter(command)
+    for word in words:
+        if word == "--workspace":
+            next(words, None)
+        elif not word.startswith("--workspace="):
+            flag, place = _PLACE.fullmatch(word).groups()  # type: ignore[union-attr]
+            yield flag + (Path(place).name if place.startswith(("/", ".", "~")) else place)
 
 
 def _shown(value: Any) -> Html:

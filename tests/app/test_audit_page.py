@@ -129,6 +129,21 @@ def test_what_cannot_be_searched_is_told_and_the_next_search_works(
     assert found(app) == 39
 
 
+def test_each_way_of_searching_keeps_its_own_text(app: AppTest, no_sample: None, finished: Run) -> None:
+    look(app, "Search and edit", run=finished.id, q=r"^Add \d and", search="regex")
+    assert found(app) == 8
+    app.segmented_control(key="search").set_value("SQL").run()
+    assert not app.error and app.text_input(key="q").value == "" and found(app) == 39
+    assert "length(response)" in app.text_input(key="q").placeholder
+    app.text_input(key="q").set_value("row < 3").run()
+    assert found(app) == 3
+    app.segmented_control(key="search").set_value("regex").run()
+    assert app.text_input(key="q").value == r"^Add \d and" and found(app) == 8
+    app.segmented_control(key="search").set_value("SQL").run()
+    assert app.text_input(key="q").value == "row < 3" and found(app) == 3
+    assert app.query_params["q"] in (["row < 3"], "row < 3")
+
+
 def test_chosen_lines_are_edited_and_their_texts_shown_as_text(
     app: AppTest, no_sample: None, ws: Workspace, pool: Dataset
 ) -> None:
@@ -193,12 +208,15 @@ def test_edits_are_saved_undone_and_redone(app: AppTest, no_sample: None, ws: Wo
     [logged] = ws.catalogue.edits(finished.id)
     assert (logged.action, logged.rows, logged.who, logged.reason) == ("pin", (9,), "Ada", "a good sum")
     assert "Ada: Pin 1 row (10)" in said(app)
-    app.button(key=f"edits.undo.{logged.id}").click().run()
-    assert "UNDONE. Ada" in said(app)
+    app.button(key=f"edits.turn.{logged.id}").click().run()
+    assert "UNDONE. Ada" in said(app) and app.button(key=f"edits.turn.{logged.id}").label == "Redo"
     assert ws.catalogue.edits(finished.id)[0].undone
     assert "change nothing" in said(app)
-    app.button(key=f"edits.redo.{logged.id}").click().run()
-    assert not ws.catalogue.edits(finished.id)[0].undone
+    button = app.button(key=f"edits.turn.{logged.id}")
+    for undone in (False, True, False):  # the same button again, as by presses that come before the page is drawn anew
+        button.click().run()
+        assert ws.catalogue.edits(finished.id)[0].undone is undone
+        button.set_value(False)
     assert app.button(key="edits.run")
 
 

@@ -42,12 +42,27 @@ def words(app: AppTest) -> str:
     return said(app).replace("\\", "")
 
 
-def test_with_fewer_than_two_finished_runs_the_page_says_so(app: AppTest, ws: Workspace, pool: Dataset) -> None:
+def test_without_a_finished_run_the_page_says_so(app: AppTest) -> None:
     visit(app, "compare")
-    assert not app.exception and "two finished runs" in said(app)
+    assert not app.exception and "looks at finished runs" in said(app) and not app.button
+
+
+def test_one_run_alone_shows_the_ways_on(app: AppTest, ws: Workspace, pool: Dataset) -> None:
     ids = [store(ws, pool).id, ws.catalogue.add_run(RunConfig(pool=pool.fingerprint, seed=9)).id]
     open_page(app, ids)
-    assert "two finished runs" in said(app) and not app.multiselect
+    assert not app.exception and "There is one finished run" in said(app) and not app.multiselect
+    app.button(key="compare.What if").click().run()
+    assert app.segmented_control(key="about").value == "What if"
+    app.segmented_control(key="about").set_value("Runs side by side").run()
+    app.button(key="compare.another").click().run()
+    assert not app.exception and app.title[0].value == "Run"
+    assert app.selectbox(key="role.pool").value == pool.fingerprint
+
+
+def test_one_chosen_of_several_runs_shows_the_ways_on(app: AppTest, ids: list[str]) -> None:
+    open_page(app, ids[:1])
+    assert not app.exception and "Choose two to four runs above" in said(app)
+    assert app.button(key="compare.another")
 
 
 def test_the_page_says_what_the_command_line_says(app: AppTest, ws: Workspace, ids: list[str]) -> None:

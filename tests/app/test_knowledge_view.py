@@ -101,9 +101,7 @@ def test_a_run_without_a_language_model_says_why_and_what_to_do(ws: Workspace, p
 
 def test_the_map_gets_a_code_for_every_row_of_the_pool(ws: Workspace, pool: Dataset) -> None:
     run = store(ws, pool)
-    coded = view.colour_codes(run, len(pool), K)
-    assert coded is not None
-    codes, labels = coded
+    codes, labels, colours = view.colour_codes(run, len(pool), K, "light")
+    assert len(labels) == len(colours)
     assert codes.shape == (len(pool),) and labels[int(codes[5])] == view.MISSING, "an exact copy is not measured"
     assert codes[pool.unique].tolist() == view.knowledge_of(run, "pool", "l2", K).categories.tolist()
-    assert view.colour_codes(store(ws, pool, method="random"), len(pool), K) is None

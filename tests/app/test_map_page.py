@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from delift_core import pipeline
 from delift_core.figures import points
+from delift_core.insight import knowledge
+from delift_core.insight.knowledge import Thresholds
 from delift_core.runs import jobs
+from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
 from pages._mapview import MapView
@@ -46,6 +52,15 @@ def test_the_numbers_are_those_of_the_run(app: AppTest, no_sample: None, ws: Wor
     assert shown["Of the full value"] == f"{100 * run.selection.head(K).share:.1f} %"
     assert shown["Tokens kept"] == f"{10 * K}"
     assert "A \\*note\\*\\." in said(app)
+    assert said(app).count("39 rows: 1 is an exact copy of another, so 38 can be picked") == 1
+    assert f"39 rows, {K} of them selected" in said(app)
+
+
+def test_a_method_without_values_shows_no_empty_curves(app: AppTest, no_sample: None, finished: Run) -> None:
+    visit(app, "map", run=finished.id)
+    assert not app.exception and not app.get("plotly_chart")
+    assert "no value curve" in said(app)
+    assert "Of the full value" not in metrics(app)
 
 
 def test_a_new_budget_slices_the_order_and_computes_nothing(
@@ -93,10 +108,11 @@ def test_an_unknown_row_is_named_and_nothing_breaks(
     visit(app, "map", row="<b>no such</b>")
     assert not app.exception
     assert "No row has the id" in said(app)
+    assert f"Ids here look like {pool.ids[0]}" in said(app)
     assert "<b>" not in app.warning[0].value.replace("\\<", "")
 
 
-@pytest.mark.parametrize("colour", ["gain", "cluster", "field: topic", "no such colour"])
+@pytest.mark.parametrize("colour", ["gain", "cluster", "knowledge", "field: topic", "no such colour"])
 def test_every_colour_works_and_an_unknown_one_falls_back(
     app: AppTest, no_sample: None, ws: Workspace, pool: Dataset, colour: str
 ) -> None:
@@ -247,7 +263,7 @@ def test_stability_colours_the_map_where_it_was_measured(view: MapView) -> None:
     frequency[3] = np.nan
     measured = replace(view, frequency=frequency)
     assert "stability" in measured.colour_names()
-    colouring = measured.colouring("stability", "light")
+    colouring = measured.colouring("stability", "light", K)
     assert colouring.codes[3] == points.LEVELS
     assert colouring.codes[-1] == points.LEVELS - 1
 
@@ -257,3 +273,30 @@ def test_the_curves_are_the_same_figures_at_every_budget_and_the_cut_moves(view:
     selection = view.run.selection
     assert view.cut(K)["map_curve"] == pytest.approx(100 * selection.head(K).share)
     assert view.cut(K)["map_gains"] == selection.gains[K - 1]
+
+
+def test_an_id_is_found_as_it_stands_before_the_space_around_it_is_taken_away(
+    app: AppTest, no_sample: None, ws: Workspace, tmp_path: Path
+) -> None:
+    source = tmp_path / "spaces.jsonl"
+    ids = ["a", " a", "b ", *(f"row {i}" for i in range(9))]
+    rows = [{"id": name, "instruction": f"Add {i}.", "output": str(i)} for i, name in enumerate(ids)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    store(ws, pipeline.add_dataset(ws, source))
+    visit(app, "map", row=" a")
+    for typed, row in ((" a", 1), ("a", 0), ("b ", 2), (" row 3 ", 6)):
+        app.text_input(key="row").set_value(typed).run()
+        assert not app.exception and not app.warning
+        assert f"Add {row}." in [element.value for element in app.text], typed
+
+
+def test_knowledge_colours_the_map_and_follows_the_budget(view: MapView, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "knowledge" in view.colour_names()
+    monkeypatch.setattr(knowledge, "usual", lambda *_: Thresholds(0.1, 0.25, "no row is known"))
+    few, many = (view.colouring("knowledge", "light", k) for k in (1, len(view.run.selection)))
+    assert few.groups[few.codes[5]] == "not measured"  # an exact copy
+    assert not np.array_equal(few.codes, many.codes)
+    assert {label for label, _ in few.legend} == {few.groups[code] for code in few.codes}
+    assert (
+        "knowledge" not in MapView(store(Workspace.default(), view.pool, method="random"), view.pool, {}).colour_names()
+    )

@@ -176,6 +176,27 @@ def test_another_encoder_waits_until_somebody_asks(app: AppTest, no_sample: None
     assert "about 1 s" in said(app).replace("\\", "")
 
 
+def test_the_proposed_cosine_fits_rows_that_the_encoder_cannot_read(
+    app: AppTest, no_sample: None, ws: Workspace, tmp_path: Path
+) -> None:
+    said_in_finnish = "Aurinko laskee illalla, ja silloin kaupungin kadut hiljenevät ja lamput syttyvät, numero"
+    path = tmp_path / "finnish.jsonl"
+    path.write_text(
+        "".join(json.dumps({"prompt": f"{i}", "response": f"{said_in_finnish} {i}"}) + "\n" for i in range(9))
+    )
+    pipeline.add_dataset(ws, path)
+    visit(app, "data")
+    assert "Most rows are not in English" in said(app) and "multilingual" in said(app)
+    app.get_by_key("view").set_value(VIEW).run()
+    assert app.number_input(key="near.threshold").value == 0.99
+    app.number_input(key="near.threshold").set_value(0.97).run()
+    assert app.number_input(key="near.threshold").value == 0.97, "what a person sets stays"
+    app.selectbox(key="near.encoder").set_value("minilm").run()
+    assert app.number_input(key="near.threshold").value == 0.95
+    app.switch_page("pages/run.py").run()
+    assert "Most rows are not in English" in said(app), "the encoder chosen there is the same"
+
+
 def test_an_encoder_that_cannot_be_loaded_is_an_error_on_the_page(
     app: AppTest, no_sample: None, repeating: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

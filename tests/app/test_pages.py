@@ -53,7 +53,7 @@ def test_a_run_that_is_not_finished_is_named_by_its_state(
 ) -> None:
     record = ws.catalogue.add_run(RunConfig(pool=pool.fingerprint, method="random", budget="5"))
     if state == "running":
-        changes = {"pid": os.getpid(), "stage": "scoring", "done": 3.0, "total": 10.0, "eta": 42.0}
+        changes = {"pid": os.getpid(), "stage": "score pool", "done": 3.0, "total": 10.0, "eta": 42.0}
     else:
         changes = {"error": "The model folder has no weights." if state == "failed" else ""}
     ws.catalogue.update_run(record.id, state=state, **changes)
@@ -61,12 +61,13 @@ def test_a_run_that_is_not_finished_is_named_by_its_state(
     assert not app.exception
     assert state in said(app)
     if page == "run":
+        bars = "".join(bar.proto.text for bar in app.get("progress")).replace("\\", "")
         assert {
-            "running": "42 s",
+            "running": "Scoring pairs: 3 of 10, about 42 s left",
             "failed": "no weights",
             "cancelled": "was cancelled",
             "interrupted": "without a word",
-        }[state] in said(app)
+        }[state] in said(app) + bars
         wanted = "Cancel" if state == "running" else "Resume"
         assert wanted in [button.label for button in app.button]
     if page == "export":

@@ -79,11 +79,62 @@ def test_one_family_is_shown_and_the_chosen_method_stays_in_sight(
     app.segmented_control(key="family").set_value("control").run()
     assert not app.exception
     assert {"method.random", "method.kmeans"} <= {b.key for b in app.button}
-    assert "Chosen" not in [b.label for b in app.button]
+    assert [b.key for b in app.button if b.label == "Chosen"] == ["begin.delift-se"]
     assert "**Represent the pool, quickly** (`delift-se`)" in said(app)
     app.button(key="method.kcenter").click().run()
     assert asked[-1].method == "kcenter"
     assert "**Farthest first** (`kcenter`)" in said(app)
+
+
+def test_a_few_methods_are_shown_at_first_by_goal_with_when_to_take_each(
+    app: AppTest, no_sample: None, pool: Dataset, asked: list[RunConfig]
+) -> None:
+    def begin() -> list[str]:
+        return [str(b.key).removeprefix("begin.") for b in app.button if str(b.key).startswith("begin.")]
+
+    visit(app, "run")
+    assert begin() == list(registry.RECOMMENDED["pool"])
+    for goal in registry.GOALS:
+        app.segmented_control(key="goal").set_value(goal).run()
+        assert not app.exception
+        assert begin() == list(registry.RECOMMENDED[goal]) and 4 <= len(begin()) <= 6
+        assert all(when in said(app) for when in registry.RECOMMENDED[goal].values())
+        needed = {m.name for m in map(registry.method, begin()) if m.needs_target or m.needs_existing}
+        assert bool(needed) == (goal != "pool")
+    app.button(key="begin.random").click().run()
+    assert asked[-1].method == "random"
+
+
+def test_a_target_at_hand_is_the_goal_to_begin_with(
+    app: AppTest, no_sample: None, pool: Dataset, target: Dataset, asked: list[RunConfig]
+) -> None:
+    visit(app, "run")
+    assert app.segmented_control(key="goal").value == "target"
+
+
+def test_a_link_presets_method_and_pool_and_later_choices_stand(
+    app: AppTest, no_sample: None, pool: Dataset, target: Dataset, asked: list[RunConfig]
+) -> None:
+    visit(app, "run", method="delift", pool=pool.fingerprint)
+    assert not app.exception and not app.error
+    assert "(`delift`)" in said(app) and asked[-1].method == "delift" and asked[-1].pool == pool.fingerprint
+    app.button(key="begin.kmeans").click().run()
+    assert asked[-1].method == "kmeans"
+
+
+def test_the_pool_opened_on_the_data_page_is_the_one_to_choose_from(
+    app: AppTest, no_sample: None, ws: Workspace, pool: Dataset, tmp_path: Path, asked: list[RunConfig]
+) -> None:
+    path = tmp_path / "later.jsonl"
+    path.write_text("".join(json.dumps({"instruction": f"Say {i}.", "output": f"{i}!"}) + "\n" for i in range(9)))
+    later = pipeline.add_dataset(ws, path)
+    visit(app, "data")
+    app.selectbox(key="dataset").set_value(pool.fingerprint).run()
+    app.switch_page("pages/run.py").run()
+    assert asked[-1].pool == pool.fingerprint
+    app.selectbox(key="role.pool").set_value(later.fingerprint).run()
+    app.run()
+    assert asked[-1].pool == later.fingerprint, "what is chosen here stands until another is opened there"
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,13 @@ from streamlit.testing.v1 import AppTest
 from delift_core.errors import ModelError
 from delift_core.figures import Theme, alt_of
 from delift_core.figures.tokens import SHOWN, changes, message, shade
+from delift_core.review import token_detail
+from delift_core.runs import warm
+from delift_core.runs.warm import Busy
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
 from pages import _tokensview as tokensview
+from pages._mapview import version_of
 from tests.app.scored import store
 from tests.app.steps import HOSTILE, said, visit
 
@@ -38,12 +42,12 @@ class Worker:
     """A worker that answers from memory."""
 
     def __init__(self, answer: dict[str, Any] | Exception, *, ready: bool = False) -> None:
-        self.answer, self.ready, self.asked = answer, ready, list[Mapping[str, Any]]()
+        self.answer, self.ready, self.asked, self.busy = answer, ready, list[Mapping[str, Any]](), False
 
     def holds(self, question: Mapping[str, Any]) -> bool:
         return question in self.asked
 
-    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, question: Mapping[str, Any], *, wait: float) -> dict[str, Any]:
         if isinstance(self.answer, Exception):
             raise self.answer
         self.asked.append(question)
@@ -74,7 +78,7 @@ def test_the_model_is_read_when_somebody_asks_and_the_answer_stays(
     assert not app.exception
     (question,) = worker.asked
     assert question == {
-        "run": run.id, "part": "pool", "row": 3, "example": 6, "manifest": run.manifest["hash"],
+        "run": run.id, "part": "pool", "row": 3, "example": 6, "version": version_of(run),
     }  # fmt: skip
     assert "0.5000 → 0.2400, utility +0.2600" in said(app)
     app.run()
@@ -135,11 +139,26 @@ def test_without_a_language_model_the_page_says_what_can_be_said(
     assert not worker.asked
 
 
-def test_the_real_worker_is_named_by_a_module_that_can_be_run(ws: Workspace) -> None:
-    command = tokensview.warm.module_command(tokensview.WORKER, "--workspace", str(ws.root))
-    from delift_core.review import token_detail
+@pytest.mark.parametrize("ready", [True, False])
+def test_while_the_worker_answers_somebody_else_the_page_says_so_and_does_not_wait(
+    app: AppTest, no_sample: None, ws: Workspace, pool: Dataset, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    worker = serve(monkeypatch, Worker(Busy("busy"), ready=ready))
+    worker.busy = ready
+    store(ws, pool)
+    visit(app, "utility", helped=pool.ids[3], candidate=pool.ids[6])
+    assert not worker.asked and ("reading a pair for somebody else" in said(app)) == ready
+    app.button(key="tokens.show").click().run()
+    assert not app.exception and not app.error
+    assert "reading a pair for somebody else" in said(app)
+    worker.answer, worker.ready, worker.busy = record(token("x", 0.1, 0.8)), True, False
+    app.button(key="tokens.again").click().run()
+    assert not app.exception and "somebody else" not in said(app)
+    assert len(worker.asked) == 1
 
-    assert command == token_detail.worker_command(ws)
+
+def test_the_worker_is_that_of_the_workspace(ws: Workspace) -> None:
+    assert tokensview.worker() is warm.shared(token_detail.worker_command(ws))
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------

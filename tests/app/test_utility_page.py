@@ -41,7 +41,11 @@ def test_a_method_without_utilities_says_in_one_line_what_can_be_shown_instead(
     run = store(ws, pool, method="random")
     visit(app, "utility", run=run.id)
     assert not app.exception
-    assert "scores no pairs; the Map shows" in app.info[0].value
+    assert "has no pairs to show" in app.info[0].value and "Random control" in app.info[0].value
+    links = [link.proto for link in app.get("page_link")]
+    assert {link.label for link in links} >= {"See its picks on the map", "Audit its picks"}
+    presets = [link.query_string for link in links if link.query_string]
+    assert any("method=delift&" in f"{query}&" and pool.fingerprint in query for query in presets), presets
 
 
 def test_the_overview_and_both_histograms_state_their_findings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Any
@@ -15,11 +16,16 @@ from delift_core import pipeline
 from delift_core.errors import Cancelled
 from delift_core.figures import alt_of
 from delift_core.figures.whatif import MOST, Series, value_curves
+from delift_core.insight.stability import Stability as Estimate
 from delift_core.review import stability, trying, whatif
 from delift_core.runs import jobs
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
+from pages import _whatifview as whatifview
+from pages import _widgets as widgets
+from pages._changedrun import FROM
+from pages._command import command_for
 from tests.app.conftest import ROOT
 from tests.app.scored import store
 from tests.app.steps import HOSTILE, said
@@ -75,9 +81,14 @@ def test_a_choice_is_tried_listed_drawn_and_made_a_run(
     (chart,) = app.get("plotly_chart")
     assert "random, 8 rows, 1 banned" in chart.proto.alt
     started: list[Any] = []
-    monkeypatch.setattr(pipeline, "submit", lambda ws, config: started.append(config) or run.id)
+    monkeypatch.setattr(
+        pipeline, "submit", lambda ws, config, *, command: started.append((config, command)) or "a" * 16
+    )
+    monkeypatch.setattr(jobs, "state", lambda ws, id: "queued")
     app.button(key="whatif.make").click().run()
-    assert [config.id for config in started] == [found.config.id]
+    assert [config.id for config, _ in started] == [found.config.id]
+    assert started[0][1] == command_for(found.config)  # so that the manifest names the command
+    assert app.session_state[FROM] == {"a" * 16: run.id}  # and the new run's page has a way back
     assert "was started" in said(app)
     app.button(key="whatif.remove").click().run()
     assert not app.get("plotly_chart") and "Tried in this session" not in said(app)
@@ -94,6 +105,31 @@ def test_an_option_another_budget_and_a_mistake(run: Run, pool: Dataset) -> None
     app.button(key="whatif.try").click().run()
     assert not app.exception
     assert "There is no row" in app.error[0].value and "<script>" not in app.error[0].value
+
+
+def test_only_the_newest_choices_are_kept_and_a_run_made_again_shows_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whatifview, "MOST_VARIANTS", 2)
+    app = page("show_whatif", run)
+    for rows in (3, 4, 5):
+        app.number_input(key=f"whatif.rows.{run.id}.{run.k}").set_value(rows).run()
+        app.button(key="whatif.try").click().run()
+    assert shown(app, "rows shared, %")["rows"].tolist() == [8, 4, 5]
+    assert len(app.session_state[whatifview.VARIANTS]) == 2
+    monkeypatch.setattr(whatifview, "version_of", lambda run: "made again")
+    assert "Tried in this session" not in said(app.run())
+
+
+def test_options_of_the_solver_are_folded_away(run: Run) -> None:
+    app = page("show_whatif", run)
+    app.selectbox(key="whatif.objective").set_value("fl").run()
+    [folded] = [e for e in app.expander if e.label == "Advanced options"]
+    keys = {w.key for w in (*folded.number_input, *folded.button_group)}
+    assert f"whatif.option.{run.id}.fl.accuracy" in keys
+    app.number_input(key=f"whatif.option.{run.id}.fl.accuracy").set_value(0.2).run()
+    app.button(key="whatif.try").click().run()
+    assert not app.exception and shown(app, "rows shared, %")["choice"][1] == "fl, accuracy 0.2, 8 rows"
 
 
 def test_what_is_not_possible_says_why(run: Run) -> None:
@@ -175,6 +211,22 @@ def test_a_measured_run_shows_number_words_and_rows(run: Run, ws: Workspace, poo
     with pytest.raises(Cancelled):
         stability.measure(ws, run.id, replicates=7, progress=_stop)
     assert stability.read(ws, run.id) is not None  # the older one stands
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_with_everything_chosen_it_says_that_nothing_can_vary(
+    ws: Workspace, pool: Dataset, no_sample: None, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    run = store(ws, pool)
+    if known:  # measured by an older version
+        undefined = Estimate(math.nan, None, None, 6, 8, 8.0)
+        measured = stability.Stability({"bootstrap": undefined}, {"bootstrap": np.ones(len(pool))}, ())
+        monkeypatch.setattr(stability, "read", lambda ws, run_id: measured)
+    else:
+        monkeypatch.setattr(widgets, "candidates", lambda of: run.k)
+    app = page("show_stability", run)
+    assert "nothing can vary" in said(app) and not app.button and not app.metric
+    assert "nan" not in said(app).lower().split() and "undefined" not in said(app)
 
 
 def _stop(stage: str, done: float, total: float, note: str = "") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from delift_core.data import load
-from delift_core.data.checks import luhn, personal_data, profile, shared_rows
+from delift_core.data.checks import foreign, luhn, personal_data, profile, shared_rows
 from delift_core.types import Dataset
 
 ENGLISH = "The quick brown fox jumps over the lazy dog because it was told to do so."
@@ -85,3 +85,27 @@ def test_shared_rows_need_prompt_and_response_to_agree(tmp_path: Path) -> None:
     one = dataset(tmp_path, [("a", "b"), ("c", "d"), ("a", "b")])
     other = dataset(tmp_path, [("a", "b"), ("c", "x")])
     assert shared_rows(one, other).tolist() == [0, 2]
+
+
+CODE = "def add(a, b):\n    total = [x + y for x, y in zip(a, b)]\n    return sum(total) * len(a) // 2\n"
+MATHS = (
+    r"$$\\sum_{k=1}^n k^2 = \\frac{n(n+1)(2n+1)}{6}, \\quad \\int_0^1 x^2\\,dx = \\tfrac13, \\alpha\\beta > \\gamma$$"
+)
+
+
+@pytest.mark.parametrize(("text", "share"), [(ENGLISH, 0.0), (GERMAN, 1.0), (CODE, 0.0), (MATHS, 0.0), ("1 + 1", 0.0)])
+def test_rows_in_another_language_are_told_from_english_code_and_maths(tmp_path: Path, text: str, share: float) -> None:
+    found = foreign(dataset(tmp_path, [(f"{i}", text) for i in range(8)]))
+    assert (found.share, found.language) == (share, "de" if share else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("dolly_15k_fi", 0.9), ("dolly_15k_en", 0.0), ("humaneval", 0.0), ("gsm8k_test", 0.0)]
+)
+def test_finnish_is_found_in_real_rows_and_code_and_maths_are_not(
+    tmp_path: Path, shared: Path, name: str, share: float
+) -> None:
+    lines = (shared / "data" / f"{name}.jsonl").read_text().splitlines(keepends=True)[:150]
+    (tmp_path / "few.jsonl").write_text("".join(lines))
+    found = foreign(load(tmp_path / "few.jsonl", tmp_path / "d", need_response=False).dataset)
+    assert found.share >= share if share else found.share == 0

@@ -11,6 +11,7 @@ import pytest
 from delift_core.data import FieldMap, load
 from delift_core.data.examples import extractor, passages
 from delift_core.data.schemas import detect
+from delift_core.data.turns import apart
 from delift_core.errors import DataError
 
 USER, BOT = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
@@ -141,3 +142,22 @@ def test_passages_lose_nothing_but_white_space(text: str) -> None:
 def test_a_conversation_without_tools_does_not_say_so_in_its_prompt(tools: str | None) -> None:
     record = {"messages": [USER, BOT], "tools": tools}
     assert extractor(detect([record]).mapping, "last", True)(record) == [("Q", "A")]
+
+
+TOOLS = '[{"name": "add", "parameters": {"a": "int"}}]'
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("What is 2 + 2?", ("", "What is 2 + 2?")),
+        (f"{TOOLS}\n\nAdd 2 and 2.", (TOOLS, "Add 2 and 2.")),
+        (f"Be kind.\n\n{TOOLS}\n\nAdd 2 and 2.", (f"Be kind.\n\n{TOOLS}", "Add 2 and 2.")),
+        (f"{TOOLS}\n\nUser: Hi\n\nAssistant: Yes?", (TOOLS, "User: Hi\n\nAssistant: Yes?")),
+        ("User: Hi\n\nAssistant: Yes?\n\nUser: Bye", ("", "User: Hi\n\nAssistant: Yes?\n\nUser: Bye")),
+        ("[1, 2, 3]\n\nWhat is the sum?", ("", "[1, 2, 3]\n\nWhat is the sum?")),
+        ("{broken\n\nWhy?", ("", "{broken\n\nWhy?")),
+    ],
+)
+def test_a_question_is_told_apart_from_tools_and_system_text(prompt: str, parts: tuple[str, str]) -> None:
+    assert apart(prompt) == parts

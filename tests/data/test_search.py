@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from delift_core import pipeline
+from delift_core.data import sql
 from delift_core.data.search import column_names, search, values_of, with_value
 from delift_core.errors import ConfigError, DataError
 from delift_core.runs.workspace import Workspace
@@ -89,9 +95,10 @@ def test_a_query_that_takes_too_long_is_stopped(rows: Dataset) -> None:
         found(rows, endless, seconds=0.2)
 
 
-def test_a_pattern_is_given_up_when_its_time_is_over(rows: Dataset) -> None:
+@pytest.mark.parametrize("how", ["text", "regex"])
+def test_a_search_is_given_up_when_its_time_is_over(rows: Dataset, how: str) -> None:
     with pytest.raises(ConfigError, match="was stopped"):
-        found(rows, "river", "regex", seconds=-1.0)
+        found(rows, "river", how, seconds=-1.0)
 
 
 def test_names_that_differ_in_case_alone_or_are_taken_get_a_prefix(rows: Dataset) -> None:
@@ -112,16 +119,63 @@ def test_values_of_a_field_and_the_rows_that_hold_one(rows: Dataset) -> None:
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("list_sum(range(1000000000)) > 0", "range is not available"),
-        ("length(repeat(response, 100000000)) > 0", "repeat is not available"),
-        ("WITH RECURSIVE t AS (SELECT 1) SELECT row FROM rows", "recursive is not available"),
-        ("(" * 20_000, "4,000 are read"),
-        ("(" * 3_000, "brackets inside each other"),
+        ("list_sum(range(1000000000)) > 0", "more than 1.1 GB of memory"),
+        ("length(lpad(response, 1000000000, prompt)) > 3", "more than 1.1 GB of memory"),
+        ("length(repeat(response, 100000000)) > 0", "memory|maximum supported string size"),
+        ("WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT x AS row FROM t", "longer than 1 s"),
+        ("(" * 3_000, "memory"), ("NOT " * 4_000 + "true", "depth"), ("(" * 30_000, "20,000 are read"),
+    ],
+)  # fmt: skip
+def test_a_query_that_would_take_everything_comes_to_a_limit_and_the_next_one_works(
+    rows: Dataset, query: str, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        found(rows, query, seconds=1.0 if "RECURSIVE" in query else 20.0)
+    assert found(rows, "row = 2 AND list_sum(range(5)) = 10") == [2]  # no function is forbidden
+
+
+def test_a_query_that_returns_more_than_there_is_gives_each_row_once(rows: Dataset) -> None:
+    assert found(rows, "SELECT range % 9 AS row FROM range(1000000)") == [0, 1, 2, 3]
+
+
+def test_a_worker_that_is_killed_by_the_system_is_told(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = subprocess.CompletedProcess([], -9, b"", b"")
+    monkeypatch.setattr(sql, "_run", lambda parts, seconds: dead)
+    with pytest.raises(ConfigError, match="limit of its memory"):
+        found(rows, "row = 1")
+    dead.returncode, dead.stderr = 1, b"Traceback\nKeyError: 'x'\n"
+    with pytest.raises(RuntimeError, match="KeyError"):  # a fault stays visible
+        found(rows, "row = 1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system keeps no such limits")
+@pytest.mark.parametrize(
+    ("spend", "status"),
+    [
+        ("bytearray(1 << 30)", 1),
+        ("next(x for x in iter(int, 1) if x)", -signal.SIGXCPU),
+        ("Path(sys.argv[1]).write_text('x')", 1),
     ],
 )
-def test_a_query_that_no_limit_would_stop_is_refused_unread(rows: Dataset, query: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        found(rows, query)
+def test_the_limits_hold_for_the_process_itself(tmp_path: Path, spend: str, status: int) -> None:
+    code = f"import sys; from delift_core.data.sqlworker import Path, limit; limit(1 << 28, 1); {spend}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == status
+    assert status < 0 or b"MemoryError" in done.stderr or b"File too large" in done.stderr
+
+
+def test_other_searches_that_do_not_end_are_not_waited_for_long(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_turns", threading.BoundedSemaphore(1))
+    with sql._turns, pytest.raises(ConfigError, match="Other searches are under way"):
+        found(rows, "row = 1", seconds=0.1)
+
+
+def test_the_worker_imports_nothing_of_ours_so_that_it_starts_fast() -> None:
+    code = "import sys, runpy; runpy.run_path(sys.argv[1]); print({'delift_core', 'pandas', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-P", "-c", code, str(sql._WORKER)], capture_output=True, check=True)
+    assert done.stdout.strip() == b"set()"
 
 
 def test_many_remarks_take_no_time_to_read(rows: Dataset) -> None:

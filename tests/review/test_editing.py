@@ -149,13 +149,13 @@ def test_edits_are_saved_undone_and_made_to_count_again(ws: Workspace, pool: Dat
     first, second = ws.catalogue.edits(run_id)
     assert (first.who, first.reason, first.rows, second.action) == ("Ada", "because", (8,), "ban")
     assert editing.edits_of(ws, run_id).banned.tolist() == [1]
-    editing.set_undone(ws, run_id, second.id, undone=True)
+    assert editing.turn(ws, run_id, second.id)
     assert editing.edits_of(ws, run_id).banned.tolist() == []
     assert editing.edits_of(ws, run_id, changes(("ban", [8]))).pinned.tolist() == []
-    editing.set_undone(ws, run_id, second.id, undone=False)
+    assert not editing.turn(ws, run_id, second.id)
     assert editing.edits_of(ws, run_id).banned.tolist() == [1]
     with pytest.raises(WorkspaceError, match="no edit"):
-        editing.set_undone(ws, fresh(ws, pool, 2), second.id, undone=True)
+        editing.turn(ws, fresh(ws, pool, 2), second.id)
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,16 @@ def test_what_cannot_vary_and_what_is_damaged_say_so(ws: Workspace, tmp_path: Pa
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WorkspaceError, match="Measure the stability again"):
         stability.read(ws, other.id)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"budget": "100%"}, "all of the 30 rows"), ({"budget": "2", "pin": ("0-1", "0-2")}, "pinned rows alone")],
+)
+def test_a_run_that_had_no_choice_is_told_so_and_measures_nothing(
+    ws: Workspace, settings: dict[str, Any], told: str
+) -> None:
+    done = run(ws, "delift", **settings)
+    with pytest.raises(ConfigError, match=rf"{told}.*nothing can vary"):
+        stability.measure(ws, done.id, replicates=3)
+    assert stability.read(ws, done.id) is None

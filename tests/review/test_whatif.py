@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,11 @@ import numpy as np
 import pytest
 
 from delift_core import evidence, pipeline
-from delift_core.errors import ConfigError
+from delift_core.errors import ConfigError, WorkspaceError
 from delift_core.preflight import checked
 from delift_core.review import trying, whatif
 from delift_core.review.whatif import Yardstick, objectives_for, retry, value_of
-from delift_core.runs import Run, Workspace, kept
+from delift_core.runs import Run, Workspace, files, kept, processes
 from tests import small
 
 ROOT = Path(__file__).parents[2]
@@ -214,3 +217,54 @@ def test_a_retry_in_a_process_of_its_own_gives_the_same(place: Place) -> None:
     assert np.array_equal(found.curve, here.curve) and np.array_equal(found.entered, here.entered)
     with pytest.raises(ConfigError, match="after checks"):
         trying.Trial.start(place.ws, run.id, {"rows": 1000}).result()
+
+
+def _request(folder: Path, owner: dict[str, Any]) -> None:
+    folder.mkdir()
+    files.write_json(folder / "request.json", {"owner": owner})
+
+
+def test_trials_lie_in_the_workspace_and_the_next_one_sweeps_what_is_left(place: Place) -> None:
+    run = place.run("delift")
+    trials = files.make_folder(place.ws.root / "trials")
+    mine = asdict(processes.me())
+    left = {"dead": {**mine, "pid": 2**22 + 1}, "old": mine, "mine": mine, "elsewhere": {**mine, "host": "another"}}
+    for name, owner in left.items():
+        _request(trials / name, owner)
+    for path in (trials / "old" / "request.json", trials / "old"):
+        os.utime(path, (0, 0))
+    trial = trying.Trial.start(place.ws, run.id, {"objective": "random"})
+    try:
+        assert trial.folder.parent == trials
+        assert {path.name for path in trials.iterdir()} == {"mine", "elsewhere", trial.folder.name}
+    finally:
+        trial.stop()
+    assert not trial.folder.exists() and not trial.running
+
+
+@pytest.mark.parametrize("how", ["forgotten", "orphaned", "idle"])
+def test_a_trial_ends_when_nobody_waits_for_it(place: Place, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    slow = "import sys, time; from delift_core.review import trying; trying.work = lambda _: time.sleep(60)"
+    monkeypatch.setattr(trying, "_COMMAND", f"{slow}; trying.main(sys.argv[1])")
+    trial = trying.Trial.start(place.ws, "0" * 16, {}, idle=0.5 if how == "idle" else 60)
+    process, folder = trial.process, trial.folder
+    if how == "forgotten":  # as with the session of a browser that was closed
+        assert trial.progress == ("starting", 0.0)
+        del trial
+        assert process.poll() is not None
+    else:
+        if how == "orphaned":  # as by the death of the server
+            assert process.stdin is not None
+            process.stdin.close()
+        assert process.wait(timeout=30) == 75
+        with pytest.raises(WorkspaceError, match="nobody looked at it"):
+            trial.result()
+    assert not folder.exists()
+
+
+def test_a_result_that_was_swept_is_told(place: Place) -> None:
+    trial = trying.Trial.start(place.ws, place.run("delift").id, {"objective": "random"})
+    trial.process.wait()
+    shutil.rmtree(trial.folder)
+    with pytest.raises(WorkspaceError, match="Try it again"):
+        trial.result()

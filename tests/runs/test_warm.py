@@ -135,7 +135,9 @@ def test_a_command_that_cannot_start_is_a_user_error(tmp_path: Path) -> None:
 def test_it_ends_when_nobody_asks_and_is_started_again_later(start: Callable[..., warm.Warm]) -> None:
     worker = start(idle=0.2)
     pid = worker.ask({"n": 1})["pid"]
+    process = worker._process
     assert ended(pid)
+    assert process is not None and process.child.returncode == 0, "in peace, not by an abort"
     assert not worker.ready
     assert worker.ask({"n": 2})["pid"] != pid
 
@@ -168,8 +170,12 @@ def test_questions_of_several_sessions_take_turns(start: Callable[..., warm.Warm
 def test_a_worker_that_is_busy_for_too_long_is_not_waited_for(start: Callable[..., warm.Warm]) -> None:
     worker = start(later=0.3)
     worker.ask({})
-    with worker._turn, pytest.raises(WorkspaceError, match="busy"):
-        worker.ask({"n": 1})
+    assert not worker.busy
+    with worker._turn:
+        assert worker.busy
+        for limits in ({}, {"wait": 0.0}):
+            with pytest.raises(warm.Busy, match="for somebody else"):
+                worker.ask({"n": 1}, **limits)
 
 
 def test_one_worker_for_each_command() -> None:

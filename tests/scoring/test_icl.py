@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from delift_core.errors import Cancelled, ConfigError, DataError
 from delift_core.models.causal import BUILTIN, CausalModel, load_causal
-from delift_core.scoring import job
+from delift_core.scoring import estimate, job
 from delift_core.scoring.icl import InContext, InContextUtility
 from delift_core.scoring.rows import Rows
 from delift_core.selection.scale import scaled
@@ -206,6 +206,7 @@ def test_progress_counts_pairs_and_ends_at_all_of_them(model: CausalModel) -> No
     )  # fmt: skip
     assert seen[-1] == (12, 12)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert any(0 < done < 12 for done, _ in seen), "one block: it is told of from within"
 
 
 def test_a_block_is_known_by_everything_that_decides_its_numbers(model: CausalModel) -> None:
@@ -284,3 +285,26 @@ def test_rows_that_are_appended_cost_only_what_is_new(model: CausalModel, monkey
     afresh = InContext().score(rows, rows, model, same=True, store=CountingStore())
     assert np.array_equal(after.l2.values, afresh.l2.values, equal_nan=True)
     assert np.array_equal(after.l2.baseline, afresh.l2.baseline)
+
+
+class Clock:
+    """Every look takes a tenth of a second, and one of them stalls."""
+
+    def __init__(self, stalls: int) -> None:
+        self.now, self.looks, self.stalls = 0.0, 0, stalls
+
+    def perf_counter(self) -> float:
+        self.looks += 1
+        self.now += 50.0 if self.looks == self.stalls else 0.1
+        return self.now
+
+
+@pytest.mark.parametrize("stalls", [2, 3, 4, 5, 7])
+def test_a_pass_that_had_to_wait_does_not_decide_the_price(
+    model: CausalModel, monkeypatch: pytest.MonkeyPatch, stalls: int
+) -> None:
+    rows, found = some_rows(4, 1), []
+    for late in (0, stalls):
+        monkeypatch.setattr(estimate, "time", Clock(late))
+        found.append(InContext().estimate(rows, rows, model, same=True).seconds)
+    assert found[1] == pytest.approx(found[0])

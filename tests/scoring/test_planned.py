@@ -199,11 +199,11 @@ def test_planned_pairs_are_the_numbers_of_the_dense_matrix(model: CausalModel, s
     candidates = helped if same else some_rows(9, seed=3)
     dense = InContext().score(helped, candidates, model, same=same, store=MemoryStore())
     found = run(Neighbours(k=2, probes=2), helped, candidates, model)
-    for sparse, whole in ((found.l2, dense.l2), (found.pmi, dense.pmi)):
+    for sparse, whole in ((found.raw["l2"], dense.l2), (found.raw["pmi"], dense.pmi)):
         rows, columns = sparse.values.tocoo().coords
         assert np.abs(sparse.values.data - whole.values[rows, columns]).max() < 1e-5
         assert np.array_equal(sparse.baseline, whole.baseline)
-    assert found.pairs == found.l2.values.nnz > 0
+    assert found.pairs == found.raw["l2"].values.nnz > 0
     truth = dense.l2.values[found.check.rows]
     assert np.allclose(found.check.exact, truth, atol=1e-5, equal_nan=True)
     known = ~np.isnan(found.check.told)
@@ -217,7 +217,7 @@ def test_what_was_scored_before_is_not_scored_again(model: CausalModel, monkeypa
     assert first.report.computed == first.report.blocks > 2
     again = run(Neighbours(k=2), helped, helped, model, store=store)
     assert again.report.computed == 0
-    assert np.array_equal(again.l2.values.data, first.l2.values.data)
+    assert np.array_equal(again.raw["l2"].values.data, first.raw["l2"].values.data)
 
 
 def test_a_cancelled_plan_goes_on_where_it_stopped(model: CausalModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +241,8 @@ def test_rows_longer_than_the_context_are_cut_as_in_the_dense_engine(model: Caus
     dense = InContext().score(long, long, model, same=True, store=MemoryStore())
     found = run(Landmarks(c=3), long, long, model, check_rows=2)
     filled: Floats = np.full((3, 3), np.nan, np.float32)
-    rows, columns = found.l2.values.tocoo().coords
-    filled[rows, columns] = found.l2.values.data
+    rows, columns = found.raw["l2"].values.tocoo().coords
+    filled[rows, columns] = found.raw["l2"].values.data
     assert np.allclose(filled, dense.l2.values, atol=1e-5, equal_nan=True)
     assert found.report.cut_examples == dense.report.cut_examples
 

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import zipfile
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from delift_core.config import RunConfig
 from delift_core.errors import ConfigError
 from delift_core.figures import alt_of
 from delift_core.figures.scatter import scatter, shown
-from delift_core.runs import Run, Workspace, cut
-from delift_core.sharing import html_parts, html_report
+from delift_core.figures.style import REJECTED
+from delift_core.runs import Run, Workspace, cut, manifest
+from delift_core.sharing import exporting, html_parts, html_report
 from tests.app.scored import K, store
 from tests.app.steps import HOSTILE
 
@@ -130,6 +133,42 @@ def test_each_figure_has_both_themes_and_says_its_finding(ws: Workspace, run: Ru
     assert len(boxes) == 2
 
 
+def test_no_folder_of_this_machine_stands_in_what_is_shared(ws: Workspace, tmp_path: Path) -> None:
+    private = tmp_path / "private folder"
+    source = private / "pool.jsonl"
+    source.parent.mkdir()
+    rows = [{"instruction": f"Add {i}", "output": str(i) if i else "", "topic": f"t{i % 2}"} for i in range(20)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pool = pipeline.add_dataset(ws, source)
+    made = pipeline.run(ws, RunConfig(pool=pool.fingerprint, method="random", budget="8"))
+    config = made.config.with_(model=str(private / "my-model"), encoder=str(private / "my-encoder"))
+    command = (
+        "delift", "select", str(source), f"--model={private}/my-model", "--pin", f"@{private}/ids.txt", "--seed", "3",
+        "--workspace", str(ws.root), f"--workspace={ws.root}", "--out", "~/mine/subset.jsonl",
+    )  # fmt: skip
+    weights = [{"name": str(private / "my-model"), "kind": "causal-lm", "parameters": 1, "dtype": "float32",
+                "device": "cpu", "hash": "0"}]  # fmt: skip
+    record = {**made.manifest, "config": config.to_json(), "models": weights, "command": command}
+    record["hash"] = manifest.digest(record)
+    made = replace(made, config=config, manifest=record)
+    for k in (None, 5):
+        told = html_report.build(ws, made, k, command=() if k is None else command)
+        assert "delift select pool.jsonl --model=my-model --pin @ids.txt --seed 3 --out subset.jsonl" in Page(told).said
+        assert "my-encoder" in told and all(place not in told for place in (str(tmp_path), "private folder", "~/"))
+    for format in exporting.FORMATS:
+        folder = tmp_path / format
+        folder.mkdir()
+        rejected = folder / "rejected.jsonl"
+        out = folder / f"subset{exporting.ending_of(format)}"
+        exporting.export_run(ws, made, out, format=format, rejected=rejected)
+        for path in (out, rejected):
+            held = [path.read_bytes()]
+            if path.suffix == ".zip":
+                with zipfile.ZipFile(path) as archive:
+                    held = [archive.read(name) for name in archive.namelist()]
+            assert held and not any(str(tmp_path).encode() in text or b"private folder" in text for text in held), path
+
+
 @pytest.mark.parametrize("case", ["no map", "no utilities", "not nested"])
 def test_what_is_not_there_is_said(ws: Workspace, run: Run, case: str) -> None:
     pool = html_report.open_dataset(ws.dataset_folder(run.config.pool))
@@ -169,6 +208,15 @@ def test_the_file_appears_whole_and_never_over_an_input(ws: Workspace, run: Run,
     assert source.read_bytes() == before and not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [("0.08918", "number"), ("1,234", "number"), ("27.2 %", "number"), ("1.2e-05", "number"), (3, "number"),
+     ("7 dwarfs", "text"), ("9" * 60, "text"), ("", "text")],
+)  # fmt: skip
+def test_numbers_are_not_broken_into_two_lines(cell: object, kind: str) -> None:
+    assert f'<td class="{kind}">' in html_parts.table(("x",), [(cell,)])
+
+
 # ------------------------------------------------------------------------------------------------ the map's points
 
 
@@ -194,5 +242,7 @@ def test_a_large_map_says_how_many_points_it_draws_and_asks_for_webgl() -> None:
     assert "6,000 of 9,000 points are drawn: all selected ones" in alt_of(large)
     assert sum(len(trace.x) for trace in large.data) == 6_000 and {t.type for t in large.data} == {"scattergl"}
     figure = html_parts.Figure("map", large, large)
+    colours = [trace.marker.color for trace in large.data[:2]]
+    assert REJECTED not in colours, "the grey of a map that can be zoomed is too faint on paper"
     assert "'unsafe-eval'" in re.findall('content="([^"]*script-src[^"]*)"', html_parts.page("t", [], [figure]))[0]
     assert "<script" not in html_parts.page("t", [html_parts.text("<script>")], []).replace("script-src", "")

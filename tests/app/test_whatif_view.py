@@ -190,7 +190,7 @@ def test_a_measurement_under_way_can_be_cancelled(run: Run, ws: Workspace) -> No
         note="bootstrap", done=3, total=20,
     )  # fmt: skip
     app = page("show_stability", run)
-    assert r"choose again \(bootstrap\)" in app.get("progress")[0].proto.text
+    assert "3 of 20 times \\(bootstrap\\)" in app.get("progress")[0].proto.text
     app.button(key="stability.cancel").click().run()
     job = jobs.job(ws, run.id, "stability")
     assert job is not None and job.cancel_at is not None

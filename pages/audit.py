@@ -87,6 +87,7 @@ def show_unfinished() -> None:
 st.title("Audit")
 show_unfinished()
 run = widgets.require_run("Nothing to audit yet: this page looks at a finished run.")
+changedrun.show_way_back(run.id)
 pool = widgets.open_dataset_cached(run.config.pool)
 view = st.segmented_control(
     "View", list(VIEWS), default="Search and edit", required=True, key=VIEW, bind="query-params"

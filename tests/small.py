@@ -6,12 +6,15 @@ import functools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from delift_core.runs import Workspace
 
 ROOT = Path(__file__).parents[1]
 _kept: list[tempfile.TemporaryDirectory[str]] = []
@@ -44,6 +47,23 @@ def model() -> str:
             parameter.mul_(3.0)  # fresh weights give all tokens nearly the same probability
     llama.save_pretrained(kept.name)
     return kept.name
+
+
+@functools.cache
+def _table() -> Path:
+    """The folder of the table that the encoder "fast" is made of; made once per test session."""
+    from delift_core.models.encoder import load_encoder
+
+    kept = tempfile.TemporaryDirectory(prefix="delift-fast-")
+    _kept.append(kept)
+    load_encoder("fast", cache=Path(kept.name))
+    return Path(kept.name)
+
+
+def give_table(ws: Workspace) -> Workspace:
+    """Put the table of the encoder "fast" into a workspace, which would take a quarter of a minute to make it."""
+    shutil.copytree(_table(), ws.models, dirs_exist_ok=True)
+    return ws
 
 
 def rows(n: int, *, seed: int = 0, words: int = 4) -> list[dict[str, Any]]:

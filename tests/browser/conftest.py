@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from delift_core import sample
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
+from tests import small
 from tests.browser.steps import LISTEN, WAIT_MS
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ class Site:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The one server of all tests; each adds the data and runs that it needs, and looks at them by their address."""
-    ws = Workspace(tmp_path_factory.mktemp("sample"))
+    ws = small.give_table(Workspace(tmp_path_factory.mktemp("sample")))
     run = Run.open(ws, sample.install(ws))
     with serving(ws.root, tmp_path_factory.mktemp("server") / "server.log") as address:
         yield Site(address, ws, run)

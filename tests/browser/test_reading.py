@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from delift_core.data import open_dataset
 from delift_core.insight.overview import cells_of
 from tests.browser.conftest import Site
-from tests.browser.steps import ROW, RUN_MS, cells, choose, metric, press, reload, save, show, visit, write
+from tests.browser.steps import ROW, RUN_MS, cells, choose, metric, press, reload, save, settled, show, visit, write
 
 pytestmark = pytest.mark.browser
 
@@ -91,6 +91,7 @@ def test_the_audit_says_why_whom_what_is_known_and_what_is_risky(page: Page, sit
     assert sum(int(count) for count in re.findall(r": (\d+) \(", before)) == 48
     page.get_by_role("slider", name=re.compile("^Known")).press("End")
     expect(counts).to_contain_text("already knows: 48 (100 %)")
+    settled(page)
     choose(page, "Rows that", "already knows (48)")
     expect(page.get_by_role("region", name="48 rows: already knows")).to_be_visible()
 

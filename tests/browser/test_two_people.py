@@ -14,6 +14,8 @@ from playwright.sync_api import Page, expect
 from delift_core import pipeline
 from delift_core.config import RunConfig
 from delift_core.runs.run import Run
+from delift_core.runs.workspace import Workspace
+from tests import small
 from tests.browser.conftest import Site
 from tests.browser.steps import RUN_MS, command_line, go, press, reload, save, settled, show, shown_run, visit, write
 
@@ -57,10 +59,9 @@ def test_unsaved_edits_are_private_and_saved_ones_are_everybodys(
     first, second = (f"row-{int(row):03}" for row in runs[0].picked[:2])
     out = tmp_path / "cli.jsonl"
     words = ("--encoder", "fast", "--budget", str(K), "--pin", "row-007", "--ban", first, "--out", str(out))
+    other = small.give_table(Workspace(tmp_path / "other")).root
     with ThreadPoolExecutor() as meanwhile:
-        told = meanwhile.submit(
-            command_line, "select", str(rows), "--method", "delift-se", *words, home=tmp_path / "other"
-        )
+        told = meanwhile.submit(command_line, "select", str(rows), "--method", "delift-se", *words, home=other)
         made, got = edit_and_export(people, site, runs[0], first, tmp_path / "page.jsonl")
     assert told.result()["run"] == made
     assert got == out.read_bytes()

@@ -12,6 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from delift_core import pipeline
+from delift_core.runs.workspace import Workspace
+from tests import small
 from tests.browser.conftest import Site, serving
 from tests.browser.steps import RUN_MS, choose, command_line, go, press, reload, save, settled, shown_run, visit, write
 
@@ -57,12 +59,13 @@ def test_from_upload_to_export_with_the_ids_of_the_command_line(
 ) -> None:
     smaller = K - LESS
     outs = {k: tmp_path / f"cli-{k}.jsonl" for k in (K, smaller)}
+    other = small.give_table(Workspace(tmp_path / "other")).root
     with ThreadPoolExecutor(max_workers=1) as meanwhile:
         words = ("select", str(odd_rows), "--fields", "prompt=exercise,response=worked", "--encoder", "fast")
         told = [
             meanwhile.submit(
                 command_line, *words, "--method", "delift-se", "--budget", "10%" if k == K else str(k),
-                "--out", str(out), home=tmp_path / "other",
+                "--out", str(out), home=other,
             )
             for k, out in outs.items()
         ]  # fmt: skip

@@ -33,7 +33,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CausalModel:
 def helpers() -> list[psutil.Process]:
     """Processes of ours that score for another device; a browser that a test before kept open is none."""
     ours = psutil.Process().children(recursive=True)
-    return [p for p in ours if p.is_running() and "delift_core.scoring.devices" in p.cmdline()]
+    alive = [p for p in ours if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if "delift_core.scoring.devices" in p.cmdline()]
 
 
 def test_several_processes_share_the_blocks_of_one_store(model: CausalModel, tmp_path: Path) -> None:

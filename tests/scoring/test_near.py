@@ -76,7 +76,7 @@ def test_an_absent_pair_counts_as_an_average_one_so_few_picks_are_as_good_as_of_
 
 
 def test_a_run_of_the_nearest_pairs_can_be_asked_all_that_other_runs_can(tmp_path: Path) -> None:
-    ws = Workspace(tmp_path / "ws")
+    ws = small.give_table(Workspace(tmp_path / "ws"))
     pool = small.write(tmp_path / "pool.jsonl", small.rows(90))
     config = pipeline.configure(ws, pool, method="delift-se", pairs="knn:4", budget="20%", encoder="fast")
     done = pipeline.run(ws, config)

@@ -47,6 +47,8 @@ def scaled(utilities: Sequence[Utility], how: How = "clip") -> list[Utility]:
             f"No example helps any row: the best {names} utility is {high:.6g}. "
             "Use a model that makes use of examples, the scale minmax, or the method delift-se."
         )
+    if utilities[0].kind == "centred" and high > 0:  # 0 is an average pair, and what a pair that was not compared is
+        low = 0.0
     return [_scaled(u, how, low, high) for u in utilities]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from delift_core import inputs, pipeline, planning
 from delift_core.errors import ConfigError
@@ -73,6 +74,12 @@ def test_an_absent_pair_counts_as_an_average_one_so_few_picks_are_as_good_as_of_
     )
     some = worth(picks(near(vectors, vectors, 25, same=True).used))
     assert (some - random) / (best - random) > 0.95
+
+
+def test_under_minmax_an_absent_pair_is_an_average_one_as_well() -> None:
+    values = sparse.csc_array(np.array([[0.4, -0.2, 0.0], [0.0, 0.1, 0.2]], np.float32))
+    found = scaled([Utility(values, np.arange(2), np.arange(3), "centred")], "minmax")[0].values.toarray()
+    np.testing.assert_allclose(found, [[1, 0, 0], [0, 0.25, 0.5]], atol=1e-6)
 
 
 def test_a_run_of_the_nearest_pairs_can_be_asked_all_that_other_runs_can(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
 
 from delift_core import cli, pipeline
 from delift_core.errors import DeliftError, WorkspaceError
 from delift_core.runs import Run, Workspace
+from tests import small
 
 
 @pytest.fixture

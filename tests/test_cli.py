@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
 
 from delift_core import cli, console
 from delift_core.runs import Workspace, jobs
 from delift_core.types import Cost
+from tests import small
 
 
 @pytest.fixture

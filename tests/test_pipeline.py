@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
 
 import delift_core
 from delift_core import pipeline, planning, registry
@@ -16,6 +15,7 @@ from delift_core.config import RunConfig
 from delift_core.errors import ConfigError, DataError, SplitError, WorkspaceError
 from delift_core.runs import Run, Workspace, jobs
 from delift_core.runs.cut import manifest_at
+from tests import small
 
 TASK = {"method": "delift-task", "budget": "25%"}
 

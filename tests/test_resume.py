@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
 
 from delift_core import pipeline
 from delift_core.config import RunConfig
 from delift_core.errors import DeliftError, WorkspaceError
 from delift_core.runs import Run, Workspace, jobs
 from delift_core.runs.blocks import DiskStore
+from tests import small
 
 
 def finished_blocks(ws: Workspace, kind: str = "icl") -> dict[str, int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
 
 from delift_core import pipeline
 from delift_core.config import RunConfig
@@ -18,6 +17,7 @@ from delift_core.review.editing import Change, Standing
 from delift_core.runs.run import Run
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
+from tests import small
 
 
 @pytest.fixture(scope="module")

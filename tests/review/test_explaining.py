@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
 
 from delift_core import pipeline, registry
 from delift_core.errors import ConfigError, WorkspaceError
@@ -20,6 +19,7 @@ from delift_core.runs import Run, Workspace
 from delift_core.selection.cover import full_value
 from delift_core.selection.scale import scaled
 from delift_core.types import Evidence, Scores
+from tests import small
 
 N = 24
 COVERS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,8 @@ from delift_core.types import Doubles, Indices, Kind, Utility
 
 KNOWN, TAUGHT, MISSED, NEVER, UNSCORED = range(5)
 LABELS = (
-    "already knows", "the subset teaches", "the pool could teach, the subset does not", "nothing in the pool teaches",
+    "the model knows already", "the subset teaches", "the pool could teach, the subset does not",
+    "nothing in the pool teaches",
     "not scored with the subset",
 )  # fmt: skip
 EVEN_CHANCE = {"l2": 0.5, "pmi": math.log(2)}  # where the true token has a probability of one half

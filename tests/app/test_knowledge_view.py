@@ -60,11 +60,11 @@ def test_thresholds_move_rows_between_categories(ws: Workspace, pool: Dataset) -
     app = shown(run)
     stem = f"{run.id}.pool.l2"
     app.slider(key=f"knowledge.known.{stem}").set_value(1.0).run()
-    assert not app.exception and f"already knows: {len(pool.unique)} (100 %)" in said(app).replace("\\", "")
+    assert not app.exception and f"the model knows already: {len(pool.unique)} (100 %)" in said(app).replace("\\", "")
     app.slider(key=f"knowledge.known.{stem}").set_value(0.0).run()
     highest = app.slider(key=f"knowledge.gain.{stem}").max
     app.slider(key=f"knowledge.gain.{stem}").set_value(highest).run()
-    assert not app.exception and "already knows: 0 (0 %)" in said(app).replace("\\", "")
+    assert not app.exception and "the model knows already: 0 (0 %)" in said(app).replace("\\", "")
 
 
 def test_both_measures_and_every_category_open(ws: Workspace, pool: Dataset) -> None:

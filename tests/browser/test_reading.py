@@ -86,14 +86,14 @@ def test_the_audit_says_why_whom_what_is_known_and_what_is_risky(page: Page, sit
     expect(page.get_by_text(re.compile(r"\d+ of 48 rows get less than half"))).to_be_visible()
 
     show(page, "Knowledge")
-    counts = page.get_by_text(re.compile("^Of 48 rows, already knows"))
+    counts = page.get_by_text(re.compile("^Of 48 rows, the model knows already"))
     before = counts.inner_text()
     assert sum(int(count) for count in re.findall(r": (\d+) \(", before)) == 48
     page.get_by_role("slider", name=re.compile("^Known")).press("End")
-    expect(counts).to_contain_text("already knows: 48 (100 %)")
+    expect(counts).to_contain_text("the model knows already: 48 (100 %)")
     settled(page)
-    choose(page, "Rows that", "already knows (48)")
-    expect(page.get_by_role("region", name="48 rows: already knows")).to_be_visible()
+    choose(page, "Rows that", "the model knows already (48)")
+    expect(page.get_by_role("region", name="48 rows: the model knows already")).to_be_visible()
 
     show(page, "Risks")
     press(page, "Look for near-copies")

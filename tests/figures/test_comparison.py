@@ -84,5 +84,5 @@ def test_a_crowd_is_drawn_as_a_density_of_all_rows() -> None:
 def test_the_bars_hold_the_counts(theme: Any) -> None:
     found = knowledge(measured(60), np.array([0]))
     figure = counts(found, theme=theme)
-    assert dict(zip(figure.data[0].y, figure.data[0].x, strict=True))["already knows"] == found.counts[0]
-    assert f"already knows {found.counts[0]:,} rows" in figures.alt_of(figure)
+    assert dict(zip(figure.data[0].y, figure.data[0].x, strict=True))["the model knows already"] == found.counts[0]
+    assert f"the model knows already {found.counts[0]:,} rows" in figures.alt_of(figure)

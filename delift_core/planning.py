@@ -43,11 +43,11 @@ def settled(ws: Workspace, config: RunConfig) -> tuple[RunConfig, Cost | None]:
     every, some = (sum(open_inputs(ws, c).counts.values()) for c in (dense, sparse))
     if dense == sparse or 2 * some > every or every <= FEW_PAIRS:
         return dense, None
-    if not registry.reads_texts(config.method):
-        return (dense if every <= MOST_COSINES else sparse), None
     for choice in (dense, sparse):
         if stored(ws, choice.id) is not None:
             return choice, None
+    if not registry.reads_texts(config.method):
+        return (dense if every <= MOST_COSINES else sparse), None
     if every <= MOST_DENSE:
         found = estimate(ws, dense)
         if found.seconds <= DENSE_SECONDS:

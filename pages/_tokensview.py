@@ -23,6 +23,7 @@ from delift_core.runs.run import Part, Run
 from pages import _widgets as widgets
 from pages._mapview import version_of
 
+AGAIN = "tokens.again"  # the button of somebody who was told that the worker is busy
 PATIENCE = 1.0  # seconds that the page waits while the worker answers somebody else
 _ASSETS = Path(__file__).parents[1] / "assets"
 _HTML = '<div class="tokens" tabindex="0" role="group" dir="auto"></div>\n<div class="legend"></div>\n'
@@ -61,7 +62,8 @@ def where_it_helped(run: Run, part: Part, row: int, example: int) -> None:
 def _where(question: dict[str, Any]) -> None:
     """Ask when somebody presses the button, or at once where the answer is quick; never wait for other people's."""
     held, slot = worker(), st.empty()
-    if not (held.holds(question) or (held.ready and not held.busy)) and not _asked(slot, busy=held.busy):
+    quick = held.holds(question) or (held.ready and not held.busy)
+    if not (quick or st.session_state.get(AGAIN)) and not _asked(slot, busy=held.busy):
         return
     try:
         with slot, st.spinner("Reading the response without and with the example"):
@@ -80,7 +82,7 @@ def _asked(slot: DeltaGenerator, *, busy: bool, again: bool = False) -> bool:
     """The button that asks, and what to expect of it; whether it was pressed."""
     with slot.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
-            "Try again" if again else "Show where it helped", key="tokens.again" if again else "tokens.show",
+            "Try again" if again else "Show where it helped", key=AGAIN if again else "tokens.show",
             icon=":material/refresh:" if again else ":material/format_ink_highlighter:",
         )  # fmt: skip
         if busy:

@@ -237,7 +237,9 @@ def _refused(run: Run) -> None:
 
 
 def _stop(run: Run) -> None:
-    st.session_state.pop(_key(run, "trying")).trial.stop()
+    under_way: Trying | None = st.session_state.pop(_key(run, "trying"), None)
+    if under_way is not None:
+        under_way.trial.stop()
 
 
 @st.fragment(run_every=1.0)

@@ -114,8 +114,8 @@ def choose_settings(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
                 settings["pairs"] = st.selectbox(
                     "Pairs", PAIRS if passes else NEAR, key="setting.pairs" if passes else "setting.near",
                     accept_new_options=True, persist_state="session",
-                    help=f"Which pairs are scored. auto: all of them where that {'takes minutes' if passes else 'fits'}"
-                    f", else {sparse}. A plan scores fewer, and reports on a checked sample how far that is from all.",
+                    help=f"Which pairs are scored. auto: all of them unless they are too many, then {sparse}. A plan "
+                    "scores fewer, and reports on a checked sample how far that is from all.",
                 )  # fmt: skip
             shown = settings_of(method, options)
             for f in dataclasses.fields(RunConfig):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -56,10 +57,11 @@ def ask(
         "columns": [(name, values if isinstance(values, str) else None) for name, values in columns.items()],
     }  # fmt: skip
     line = json.dumps(told).encode() + b"\n"
+    until = time.monotonic() + seconds
     if not _turns.acquire(timeout=max(seconds, 0)):
         raise ConfigError("Other searches are under way and did not end in time. Try again in a moment.")
     try:
-        done = _run([line, more, query.encode(errors="replace")], seconds)
+        done = _run([line, more, query.encode(errors="replace")], seconds, until - time.monotonic())
     finally:
         _turns.release()
     return _read(done, len(dataset), seconds)
@@ -72,12 +74,12 @@ def _stream(columns: Mapping[str, Any]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _run(parts: list[bytes], seconds: float) -> subprocess.CompletedProcess[bytes]:
+def _run(parts: list[bytes], seconds: float, left: float) -> subprocess.CompletedProcess[bytes]:
     """Start the process, hand it everything, and wait; `subprocess.run` kills it when the time is over."""
     try:
         return subprocess.run(
             [sys.executable, "-P", str(_WORKER)], input=b"".join(parts), capture_output=True, check=False,
-            timeout=max(seconds, 0), start_new_session=True, env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+            timeout=max(left, 0), start_new_session=True, env={**os.environ, "MALLOC_ARENA_MAX": "2"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise too_long(seconds) from error

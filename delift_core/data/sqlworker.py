@@ -43,10 +43,18 @@ def limit(memory: int, seconds: int) -> None:
         return
     with contextlib.suppress(OSError):  # no /proc: macOS, which does not keep this limit either
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # the second limit kills without a name
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        lower(resource.RLIMIT_AS, size + memory, size + memory)
+    lower(resource.RLIMIT_CPU, seconds, seconds + 1)  # the second limit kills without a name
+    lower(resource.RLIMIT_FSIZE, 0, 0)
+    lower(resource.RLIMIT_CORE, 0, 0)
+
+
+def lower(kind: int, soft: int, hard: int) -> None:
+    """Set a limit of this process, or leave the one that the system gave it where that is lower."""
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def table(told: dict[str, Any], more: pa.Table) -> pa.Table:

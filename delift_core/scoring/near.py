@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from delift_core.errors import ConfigError
+from delift_core.neighbours import nearest
 from delift_core.scoring.embedding import check_vectors
 from delift_core.scoring.pairs import Pairs
 from delift_core.scoring.planned import Checked, Planned
@@ -37,6 +38,8 @@ def score_near(
 ) -> Planned:
     """Row-centred cosines of the pairs that `plan` asks for, and of a random exact block to judge it by.
 
+    Between two datasets each candidate is compared with the row that is nearest to it as well, so that all are ranked.
+
     A pair counts as its cosine less the mean cosine of the helped row with the pool.  So a pair that is not looked at,
     which counts 0, counts as an average one; left as they are, cosines would make it the worst pair there is.
 
@@ -51,26 +54,25 @@ def score_near(
         check_rows: helped rows of the exact block.
         seed: of random pairs, and of the choice of those rows.
         store: where the k-NN graph is kept.
-        progress: stage "near", in pairs.
+        progress: stages "neighbours", in rows, and "near", in pairs; may raise Cancelled.
 
-    Raises ConfigError for a side of one row and a plan that learns from what it has asked, ValueError for vectors that
-    are not of unit length or do not belong to the indices.
+    Raises ConfigError for a plan that learns from what it has asked, ValueError for vectors that are not of unit length
+    or do not belong to the indices.
     """
     check_vectors(helped_vectors, candidate_vectors, helped, candidates)
-    if min(len(helped), len(candidates)) < 2:
-        raise ConfigError(
-            f"A pair plan wants two rows on each side, not {len(helped)} and {len(candidates)}. Take pairs dense."
-        )
     shape = (len(helped), len(candidates))
     problem = Problem(
         shape, same, Pairs.none(shape), helped_vectors, candidate_vectors, np.zeros(shape[0], np.float32), _no_sides,
-        seed, store,
+        seed, store, progress,
     )  # fmt: skip
     asking = plan.ask(problem)
     pairs = next(asking)
     if same:
         own = np.arange(shape[0])
         pairs = pairs.union(Pairs.of(own, own, shape))
+    else:  # what no row names as near would have nothing to tell it from others
+        closest, _ = nearest(candidate_vectors, helped_vectors, 1, progress=progress)
+        pairs = pairs.union(Pairs.of(closest[:, 0], np.arange(shape[1]), shape))
     centred = candidate_vectors.astype(np.float32) - centre.astype(np.float32)
     values = _products(helped_vectors, centred, pairs, progress)
     utility = Utility(pairs.matrix(values), helped, candidates, "centred")

@@ -14,7 +14,7 @@ import numpy as np
 
 from delift_core.neighbours import farthest_first, kept_graph, nearest
 from delift_core.scoring.pairs import Pairs
-from delift_core.types import BlockStore, Doubles, Floats, MemoryStore
+from delift_core.types import BlockStore, Doubles, Floats, MemoryStore, Progress, no_progress
 
 if TYPE_CHECKING:
     from delift_core.scoring.features import Side
@@ -35,6 +35,7 @@ class Problem:
     sides: Callable[[], tuple[Side, Side]]  # tokens and baseline passes of both, for plans that learn from them
     seed: int = 0
     store: BlockStore = field(default_factory=MemoryStore)  # where the k-NN graph is kept
+    progress: Progress = no_progress  # of looking for neighbours, in rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,9 @@ class Neighbours:
         rows, columns = problem.shape
         near, random = self._split(columns)
         if problem.same:  # one graph for plans, the map and near-duplicates
-            found, _ = kept_graph(problem.helped, near, problem.store)
+            found, _ = kept_graph(problem.helped, near, problem.store, progress=problem.progress)
         else:
-            found, _ = nearest(problem.helped, problem.candidates, near)
+            found, _ = nearest(problem.helped, problem.candidates, near, progress=problem.progress)
         helped = np.repeat(np.arange(rows), found.shape[1])
         pairs = Pairs.of(helped, found.ravel(), problem.shape)
         if problem.same:

@@ -140,7 +140,7 @@ def test_a_query_that_returns_more_than_there_is_gives_each_row_once(rows: Datas
 
 def test_a_worker_that_is_killed_by_the_system_is_told(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = subprocess.CompletedProcess([], -9, b"", b"")
-    monkeypatch.setattr(sql, "_run", lambda parts, seconds: dead)
+    monkeypatch.setattr(sql, "_run", lambda *given: dead)
     with pytest.raises(ConfigError, match="limit of its memory"):
         found(rows, "row = 1")
     dead.returncode, dead.stderr = 1, b"Traceback\nKeyError: 'x'\n"

@@ -45,6 +45,7 @@ def test_stored_pairs_are_cosines_less_the_mean_of_the_row_and_the_nearest_ones(
     np.testing.assert_allclose(found.used.values.tocoo().data, centred[rows, columns], atol=1e-5)
     stored = np.zeros(cosines.shape, bool)
     stored[rows, columns] = True
+    assert stored.any(axis=0).all()  # every candidate is told apart by something
     others = np.where(np.eye(len(helped), 200, dtype=bool) & same, -2, cosines)
     assert all(stored[i, others[i].argsort()[-6:]].all() for i in range(len(helped)))
     assert stored.diagonal().all() or not same
@@ -76,6 +77,11 @@ def test_an_absent_pair_counts_as_an_average_one_so_few_picks_are_as_good_as_of_
     assert (some - random) / (best - random) > 0.95
 
 
+def test_a_single_row_on_the_other_side_is_compared_with_all() -> None:
+    found = near(units(40, 1), units(1, 2), 4, same=False)
+    assert found.used.values.nnz == 40
+
+
 def test_under_minmax_an_absent_pair_is_an_average_one_as_well() -> None:
     values = sparse.csc_array(np.array([[0.4, -0.2, 0.0], [0.0, 0.1, 0.2]], np.float32))
     found = scaled([Utility(values, np.arange(2), np.arange(3), "centred")], "minmax")[0].values.toarray()
@@ -98,12 +104,14 @@ def test_a_run_of_the_nearest_pairs_can_be_asked_all_that_other_runs_can(tmp_pat
 
 
 def test_large_pools_take_the_nearest_pairs_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ws = Workspace(tmp_path / "ws")
+    ws = small.give_table(Workspace(tmp_path / "ws"))
     pool = small.write(tmp_path / "pool.jsonl", small.rows(90))
     config = pipeline.configure(ws, pool, method="delift-se", pairs="auto", encoder="fast")
     assert pipeline.settled(ws, config)[0].pairs == "dense"
     monkeypatch.setattr(planning, "MOST_COSINES", 8_000)
     monkeypatch.setattr(inputs, "CHECKED_NEAR", (4, 4))
     assert pipeline.settled(ws, config)[0].pairs == "knn:32"
+    pipeline.run(ws, config.with_(pairs="dense"))
+    assert pipeline.settled(ws, config)[0].pairs == "dense", "the same words keep giving the same run"
     with pytest.raises(ConfigError, match="compares vectors, which takes knn:K"):
         pipeline.configure(ws, pool, method="delift-se", pairs="adaptive:0.1")

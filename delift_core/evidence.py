@@ -77,7 +77,8 @@ def gather(inputs: Inputs, tokens: Indices, store: BlockStore, progress: Progres
         inputs: the opened datasets.
         tokens: (n,) tokens of each candidate.
         store: where finished blocks live.
-        progress: stages "score pool", "score target", "score existing" (pairs) and "encode" (rows).
+        progress: stages "score pool", "score target", "score existing" (pairs), "states", "encode", "neighbours" (rows)
+            and "near" (pairs).
 
     Raises ConfigError where the evidence cannot tell rows apart, ModelError where a model cannot be loaded.
     """
@@ -165,7 +166,7 @@ def _by_states(inputs: Inputs, store: BlockStore, progress: Progress) -> _Scored
     for part in inputs.pairs:
         helped, candidates = sides_of(inputs, part)
         found.used[part] = inputs.scorer.similarity(
-            candidates, model, target=helped, store=store, progress=named(progress, f"score {part}")
+            candidates, model, target=helped, store=store, progress=named(progress, f"states {part}")
         )
         found.raw[part] = {"cosine": found.used[part]}
     return found
@@ -297,8 +298,7 @@ def _near(inputs: Inputs, vectors: Mapping[str, Floats], store: BlockStore, prog
         first, second = SIDES[part]
         planned = score_near(
             vectors[first], vectors[second], helped, candidates, inputs.plan, centre=centre, same=part == "pool",
-            check_rows=inputs.check_rows(part), seed=inputs.config.seed, store=store,
-            progress=named(progress, f"score {part}"),
+            check_rows=inputs.check_rows(part), seed=inputs.config.seed, store=store, progress=progress,
         )  # fmt: skip
         found.raw[part], found.used[part], found.planned[part] = planned.raw, planned.used, planned
     found.notes.append(

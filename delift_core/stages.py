@@ -9,6 +9,7 @@ _STAGES: dict[str, tuple[str, str]] = {
     "encode": ("Turning rows into vectors", "rows"),
     "cosine": ("Comparing vectors", "rows"),
     "near": ("Comparing vectors", "pairs"),
+    "states": ("Reading rows with the language model", "rows"),
     "neighbours": ("Finding the nearest rows", "rows"),
     "density": ("Finding near-copies", "rows"),
     "count tokens": ("Counting tokens", "rows"),

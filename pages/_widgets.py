@@ -33,6 +33,7 @@ from delift_core.types import Dataset
 if TYPE_CHECKING:
     from delift_core.data.checks import Profile
 
+OPENED, TAKEN = "dataset", "_pool.taken"  # session: what the Data page shows, and what Run made its pool for that
 RUN_KEY = "run"  # query parameter: id of the run that Map, Utility and Export show
 STRIP = "strip"  # fragment: the line on top of every page
 BUDGET_KEY = "k"  # query parameter: rows kept, where the order is nested

@@ -218,7 +218,7 @@ def show_alone(one: RunRecord | None, count: int) -> None:
         if st.button(f"Start another run of {pool}", key="compare.another", icon=":material/play_circle:"):
             for role in ("pool", "target", "existing"):
                 st.session_state[f"role.{role}"] = getattr(one.config, role)
-            st.session_state["_pool.taken"] = st.session_state.get("dataset")  # else Run takes the one opened on Data
+            st.session_state[widgets.TAKEN] = st.session_state.get(widgets.OPENED)  # so that Run keeps this pool
             st.switch_page("pages/run.py")
         for name in OF_ONE:
             st.button(name, key=f"compare.{name}", on_click=ask_of_one, args=(name,))

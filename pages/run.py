@@ -42,7 +42,6 @@ ROLES = {
     "existing": "Existing: the rows already trained on",
 }
 BUDGETS = {"percent": (30.0, 0.1, 5.0), "rows": (500.0, 1.0, 100.0), "tokens": (200_000.0, 1.0, 10_000.0)}
-OPENED, TAKEN = "dataset", "_pool.taken"  # what the Data page shows, and what was made the pool for it
 TOKENS = "tok"  # how a budget in tokens ends
 
 
@@ -128,9 +127,9 @@ def choose_settings(method: Method) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def take_opened() -> None:
     """The pool that a link asks for, else the one that was opened on the Data page last, until another is chosen."""
-    linked, opened = st.query_params.pop("pool", None), st.session_state.get(OPENED)
-    if linked or opened != st.session_state.get(TAKEN):
-        st.session_state[TAKEN] = opened
+    linked, opened = st.query_params.pop("pool", None), st.session_state.get(widgets.OPENED)
+    if linked or opened != st.session_state.get(widgets.TAKEN):
+        st.session_state[widgets.TAKEN] = opened
         pools = {r.fingerprint for r in widgets.workspace().catalogue.datasets() if linked or "pool" in r.roles}
         if (wanted := linked or opened) in pools:
             st.session_state["role.pool"] = wanted

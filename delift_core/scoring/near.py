@@ -71,7 +71,7 @@ def score_near(
         own = np.arange(shape[0])
         pairs = pairs.union(Pairs.of(own, own, shape))
     else:  # what no row names as near would have nothing to tell it from others
-        closest, _ = nearest(candidate_vectors, helped_vectors, 1, progress=progress)
+        closest, _ = nearest(candidate_vectors, helped_vectors, 1, progress=_of_candidates(progress))
         pairs = pairs.union(Pairs.of(closest[:, 0], np.arange(shape[1]), shape))
     centred = candidate_vectors.astype(np.float32) - centre.astype(np.float32)
     values = _products(helped_vectors, centred, pairs, progress)
@@ -94,6 +94,15 @@ def _products(helped: Floats, candidates: Floats, pairs: Pairs, progress: Progre
         np.einsum("pd,pd->p", helped[rows[part]], candidates[columns[part]], out=values[part])
         progress(STAGE, float(min(start + _AT_ONCE, len(pairs))), float(len(pairs)))
     return values
+
+
+def _of_candidates(progress: Progress) -> Progress:
+    """A stage of its own for the second search, as a stage counts up once."""
+
+    def report(stage: str, done: float, total: float, note: str = "") -> None:
+        progress(f"{stage} of candidates", done, total, note)
+
+    return report
 
 
 def _no_sides() -> tuple[Side, Side]:

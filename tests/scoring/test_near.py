@@ -77,6 +77,20 @@ def test_an_absent_pair_counts_as_an_average_one_so_few_picks_are_as_good_as_of_
     assert (some - random) / (best - random) > 0.95
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_every_stage_counts_up_once(same: bool) -> None:
+    seen: dict[str, list[float]] = {}
+    vectors = units(3000, 0)
+    helped = vectors if same else units(2500, 1)
+    score_near(
+        helped, vectors, np.arange(len(helped)), np.arange(3000), Neighbours(100, 0), centre=vectors.mean(axis=0),
+        same=same, check_rows=2, seed=0, store=MemoryStore(),
+        progress=lambda stage, done, total, note="": seen.setdefault(stage, []).append(done / total),
+    )  # fmt: skip
+    assert set(seen) == {"neighbours", "near"} | (set() if same else {"neighbours of candidates"})
+    assert all(shares == sorted(set(shares)) and shares[-1] == 1 for shares in seen.values())
+
+
 def test_a_single_row_on_the_other_side_is_compared_with_all() -> None:
     found = near(units(40, 1), units(1, 2), 4, same=False)
     assert found.used.values.nnz == 40

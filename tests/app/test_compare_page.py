@@ -15,6 +15,7 @@ from delift_core.figures.comparison import of_two
 from delift_core.runs.workspace import Workspace
 from delift_core.types import Dataset
 from pages import _compareview as parts
+from tests import small
 from tests.app.scored import K, store
 from tests.app.steps import HOSTILE, said, visit
 
@@ -47,13 +48,15 @@ def test_without_a_finished_run_the_page_says_so(app: AppTest) -> None:
     assert not app.exception and "looks at finished runs" in said(app) and not app.button
 
 
-def test_one_run_alone_shows_the_ways_on(app: AppTest, ws: Workspace, pool: Dataset) -> None:
+def test_one_run_alone_shows_the_ways_on(app: AppTest, ws: Workspace, pool: Dataset, tmp_path: Path) -> None:
     ids = [store(ws, pool).id, ws.catalogue.add_run(RunConfig(pool=pool.fingerprint, seed=9)).id]
     open_page(app, ids)
     assert not app.exception and "There is one finished run" in said(app) and not app.multiselect
     app.button(key="compare.What if").click().run()
     assert app.segmented_control(key="about").value == "What if"
     app.segmented_control(key="about").set_value("Runs side by side").run()
+    opened = pipeline.add_dataset(ws, small.write(tmp_path / "other.jsonl", small.rows(5)))
+    app.session_state["dataset"] = opened.fingerprint  # what was looked at on Data is not what is asked for here
     app.button(key="compare.another").click().run()
     assert not app.exception and app.title[0].value == "Run"
     assert app.selectbox(key="role.pool").value == pool.fingerprint
